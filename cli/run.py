@@ -232,12 +232,15 @@ def _find_latest_run(store: "Storage", recipe: str) -> "RunRecord | None":
 
 def _print_result(store: "Storage", record: "RunRecord", as_json: bool) -> None:
     """Print what a run made on standard output, and models trained on removed documents."""
+    from flows.gates import describe_versions
     from views.removal.exposure import load_exposure
 
     value = _run_json(store.url.rstrip("/"), record.to_json())
     exposed = [item for item in load_exposure(store, record.recipe) if item.documents is not None]
     for item in exposed:
         print_message(str(item), "warning")
+    for line in describe_versions(store, record):
+        print_message(line)
     if as_json:
         print_json({**value, "models_exposed": [item.to_json() for item in exposed]})
     else:

@@ -134,7 +134,9 @@ def build_pipeline(
         return run_step(
             RELEASE,
             [model, tokens],
-            lambda dataset: RELEASE.bind(model=dataset(model), tokens=dataset(tokens)),
+            lambda dataset: RELEASE.bind(
+                model=dataset(model), tokens=dataset(tokens), formats=recipe.formats_of(name)
+            ),
             entry=name,
         )
 

@@ -122,6 +122,12 @@ METRICS = (
         _STEP,
         "Pages in the next level of a crawl.",
     ),
+    Metric(
+        "gristmill_registry_mirror_failures_total",
+        "counter",
+        ("recipe",),
+        "Updates of the MLflow registry that failed; the next run makes up for them.",
+    ),
     Metric("gristmill_train_step", "gauge", _STEP, "Training step that was logged last."),
     Metric("gristmill_train_loss", "gauge", _STEP, "Training loss, in nats per token."),
     Metric("gristmill_train_validation_loss", "gauge", _STEP, "Loss on held-out tokens, in nats."),
@@ -165,6 +171,7 @@ class RunMetrics:
         """Start with a run of a recipe that starts now."""
         self._recipe = recipe
         self._state, self._start, self._end = RUNNING, time.time(), 0.0
+        self._mirror_failures: int | None = None  # without an MLflow registry
         self._steps: dict[tuple[str, str], _StepState] = {}
         self._lock = threading.Lock()
 
@@ -190,6 +197,11 @@ class RunMetrics:
             step = self._step(stage, source)
             step.state, step.failures = FAILED, step.failures + 1
             step.seconds = time.monotonic() - step.start
+
+    def registry_mirrored(self, succeeded: bool) -> None:  # noqa: FBT001 - the result of a call
+        """Record whether the MLflow registry was updated."""
+        with self._lock:
+            self._mirror_failures = (self._mirror_failures or 0) + (not succeeded)
 
     def run_finished(self, state: str) -> None:
         """Record the end of the run."""
@@ -224,6 +236,8 @@ class RunMetrics:
         if self._end:
             yield "gristmill_run_end_timestamp_seconds", labels, self._end
         yield "gristmill_run_state", [*labels, self._state], 1
+        if self._mirror_failures is not None:
+            yield "gristmill_registry_mirror_failures_total", labels, self._mirror_failures
         states = Counter(step.state for step in self._steps.values())
         for state in STEP_STATES:
             yield "gristmill_steps", [*labels, state], states[state]

@@ -11,11 +11,14 @@ from flows.steps import EVALUATE, FINETUNE, PREPARE, SUITES, TOKENIZE, TRAIN, St
 from infra.compute.cluster import WorkerMemoryError, local_workers
 from infra.errors import UserError
 from infra.log_format import is_json_format
+from infra.registry.mlflow_mirror import require_mlflow
 from lm.config.loop import RunsOnThisMachine
 from lm.config.train import TrainConfig
 from lm.launch.preflight import training_errors, training_warnings
+from lm.models.registry import trained_package
 from tasks.evaluate.gold_sets import load_gold_sets
 from tasks.finetune.files import load_files
+from tasks.release.formats.supported import format_errors
 from tasks.suites.items import load_suites
 from tasks.tokenize.task import load_given_tokenizer
 
@@ -59,7 +62,15 @@ def preflight_errors(
                 load_files(entry)
             except UserError as error:
                 errors.append(error)
-    for check in (metrics_targets, is_json_format):
+    if runs_until(TRAIN, until):
+        for model in recipe.models:
+            if formats := recipe.formats_of(model.name):
+                package = trained_package(model.to_json())
+                errors += format_errors(model.name, package, formats, recipe.tokenize.to_json())
+    checks: list[Callable[[], object]] = [metrics_targets, is_json_format]
+    if recipe.release is not None and recipe.release.mlflow_registry_uri is not None:
+        checks.append(require_mlflow)
+    for check in checks:
         try:
             check()
         except UserError as error:

@@ -24,11 +24,13 @@ from flows.summary import (
     describe_samples,
     evaluation_rows,
     funnel_rows,
+    gate_rows,
     leaderboard_rows,
     summarize_run,
 )
 from flows.svg import data_url
 from infra.compute.progress import Progress
+from infra.registry.versions import Version
 from views.report import ReportPage
 from views.report.formatting import format_duration
 
@@ -147,6 +149,11 @@ class PrefectReporter:
         if has_samples or has_removals:
             # Samples quote documents, and a removal, which the next run applies, has to reach them.
             self._enqueue(lambda: self._artifacts.delete_earlier("samples"))
+
+    def publish_gates(self, versions: Sequence[Version]) -> None:
+        """Publish how the gates of the run's models turned out."""
+        if rows := gate_rows(versions):
+            self._put_table("gates", rows, "What the models had to reach, and what they reached")
 
     def close(self, *, keep_links: bool) -> None:
         """Publish the last state, but wait for the server for a few seconds at most.

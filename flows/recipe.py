@@ -30,6 +30,7 @@ from tasks.evaluate.config import EvaluateConfig
 from tasks.extract.config import ExtractConfig
 from tasks.finetune.config import AnyFinetuneEntry
 from tasks.index.config import IndexConfig
+from tasks.release.config import ReleaseConfig
 from tasks.select.config import SelectConfig
 from tasks.tokenize.config import TokenizeConfig
 
@@ -63,6 +64,10 @@ class Recipe(ConfigModel):
     finetune: tuple[AnyFinetuneEntry, ...] = Field(
         (), description="tasks that models are fine-tuned for; optional"
     )
+    release: ReleaseConfig | None = Field(
+        None,
+        description="gates and the registry; without it models are exported, but not registered",
+    )
 
     ablate: AblateConfig | None = Field(
         None, description="variants of the corpus that `gristmill ablate` compares; optional"
@@ -74,6 +79,20 @@ class Recipe(ConfigModel):
     def models(self) -> tuple[TrainEntry, ...]:
         """The models to make, an entry each: those of ``train``, one for each of its ``seeds``."""
         return tuple(model for entry in self.train for model in entry.expand())
+
+    @property
+    def registered_models(self) -> tuple[str, ...]:
+        """Names of the models that are gated and registered."""
+        if self.release is None:
+            return ()
+        if self.release.models is not None:
+            return self.release.models
+        return tuple(model.name for model in self.models)
+
+    def formats_of(self, model: str) -> tuple[str, ...]:
+        """Return what a model is released as beside safetensors."""
+        formats = self.release.formats if self.release is not None else ()
+        return formats if model in self.registered_models else ()
 
     @model_validator(mode="before")
     @classmethod
@@ -151,7 +170,7 @@ class Recipe(ConfigModel):
 
     def _variant(self, ablate: AblateConfig, variant: VariantConfig | None) -> "Recipe":
         value = self.to_record()
-        value |= {"ablate": None, "finetune": [], "schedule": {}}
+        value |= {"ablate": None, "finetune": [], "release": None, "schedule": {}}
         value["name"] = f"{self.name}.{variant.name if variant else BASELINE}"
         for path, new in (variant.to_record()["set"] if variant else {}).items():
             set_field(value, path, new)
@@ -208,6 +227,29 @@ class Recipe(ConfigModel):
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise ValueError(f"two models of train and finetune are named {repeated[0]!r}")
+        self._check_release(names)
+
+    def _check_release(self, names: Sequence[str]) -> None:
+        """Raise ``ValueError`` unless the models to register exist and are measured."""
+        if self.release is None:
+            return
+        for name in self.registered_models:
+            if name not in names:
+                raise ValueError(
+                    f"release.models: {name!r} is not a model of train or finetune; models: "
+                    f"{', '.join(names) or 'none'}"
+                )
+        trained = {model.name for model in self.models} & set(self.registered_models)
+        tuned = sorted(set(self.registered_models) - trained)
+        if self.release.formats and tuned:
+            raise ValueError(
+                f"release.formats: {tuned[0]} is a model of finetune, which has no other formats: leave it out of "
+                "release.models"
+            )
+        if self.release.gates and trained and self.evaluate is None:
+            raise ValueError(
+                f"release.gates: {min(trained)} has no metrics: add `evaluate: {{}}` to the recipe"
+            )
 
     @staticmethod
     def _check_init_from(entry: TrainConfig, earlier: Sequence[TrainConfig]) -> None:

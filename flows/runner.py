@@ -4,8 +4,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
@@ -23,6 +22,7 @@ from flows.console import ConsoleReporter, new_console
 from flows.dag import Bind, build_pipeline
 from flows.events import EventReporter
 from flows.execute import ResourcePool, StepResult, execute_step, step_label
+from flows.gates import Judged, ask_for_decisions, judge_models
 from flows.logs import filter_logs
 from flows.metrics import RunMetrics
 from flows.metrics_targets import export_metrics
@@ -39,6 +39,7 @@ from flows.retraining import (
     refuse_second_training,
 )
 from flows.segments import SegmentChoice, choose_segments, require_models
+from flows.step_errors import explain_storage_error, format_error, retry_settings
 from flows.steps import STEPS, TRAIN, StageName, runs_until
 from flows.summary import describe_cached, describe_result
 from flows.tracing import RunTrace
@@ -52,6 +53,7 @@ from infra.dataset.stage import Context
 from infra.dataset.step import Step
 from infra.errors import UserError
 from infra.log_format import JSON_FIELDS, set_run_fields, step_fields
+from infra.registry.mlflow_mirror import mirror_registry
 from infra.removals.log import load_removals
 from infra.runs.run_records import (
     CANCELLED,
@@ -65,9 +67,8 @@ from infra.runs.run_records import (
     save_run,
 )
 from infra.store.environment import mask, mask_errors
-from infra.store.retry import is_transient
-from infra.store.storage import Storage, StorageError
-from infra.store.writable import check_writable, is_disk_error
+from infra.store.storage import Storage
+from infra.store.writable import check_writable
 from lm.config.loop import RunsOnThisMachine
 from lm.distributed.devices import gpu_count
 from lm.launch.preflight import required_resources
@@ -78,7 +79,6 @@ log = logging.getLogger(__name__)
 
 MAX_CONCURRENT_STEPS = 16
 RETRAIN = "retrain"  # the flow that must not train at the same time as another run
-MAX_RETRIES, RETRY_DELAYS_S = 2, (5.0, 30.0)  # for storage and network errors only
 
 
 class RunFailedError(UserError):
@@ -131,7 +131,7 @@ class PipelineRun:
                 with (
                     step_fields(stage=step.name, source=entry or source),
                     mask_errors(),
-                    _explain_storage_error(self.ctx.storage),
+                    explain_storage_error(self.ctx.storage),
                     self.cores.reserve(cores),
                     self.gpus.reserve(gpus),
                 ):
@@ -168,9 +168,7 @@ class PipelineRun:
             task_run_name=name,
             cache_policy=NO_CACHE,
             persist_result=False,
-            retries=MAX_RETRIES,
-            retry_delay_seconds=list(RETRY_DELAYS_S),
-            retry_condition_fn=_is_retryable,
+            **retry_settings(),
         )
         # Prefect names a run before it waits, but only after it has resolved its parameters: inputs
         # that are waited for leave no run without a name.
@@ -182,7 +180,7 @@ class PipelineRun:
         """Return the error of the earliest step that failed or did not run."""
         for index, name in enumerate(self.step_names):
             if index in self.errors:
-                error = RunFailedError(mask(f"{name}: {_format_error(self.errors[index])}"))
+                error = RunFailedError(mask(f"{name}: {format_error(self.errors[index])}"))
                 error.__cause__ = self.errors[index]
                 return error
         for index, name in enumerate(self.step_names):
@@ -292,6 +290,7 @@ def run_pipeline(
             ResourcePool(gpus),
         )
         error: BaseException | None = None
+        judged = Judged(())
         try:
             build_pipeline(pipeline_run, recipe, until, removals, existing)
             wait(pipeline_run.futures)
@@ -309,7 +308,15 @@ def run_pipeline(
             if error is None:
                 update_exposure(storage, recipe.name, removals, STEPS)
                 record = replace(record, retrain_reason=explain_retraining(storage, recipe, record))
+                judged = judge_models(storage, recipe, record, until)
+                record, error = _add_verdicts(record, judged)
+                artifacts.publish_gates(judged.versions)
+                if recipe.release is not None and recipe.release.mlflow_registry_uri is not None:
+                    uri = recipe.release.mlflow_registry_uri
+                    metrics.registry_mirrored(mirror_registry(storage, recipe.name, uri))
             if error is None or isinstance(error, RunFailedError):
+                numbers = record.versions_registered
+                same = same if same and same.versions_registered == numbers else None
                 record = replace(record, report=same.report if same else None)
                 record = _write_report(storage, record, artifacts, has_removals=bool(removals))
             events.run_finished(storage, record)
@@ -323,11 +330,24 @@ def run_pipeline(
         finally:
             metrics.run_finished(_run_state(error))
             artifacts.close(keep_links=recipe.cluster.address is not None)
-            lease.close(completed=error is None)
+            lease.close(completed=error is None or judged.error is not None)
+    if error is None:
+        ask_for_decisions(storage, recipe, judged.versions)
     on_run_end(record, error)
     if error is not None:
         raise error
     return record.to_json()
+
+
+def _add_verdicts(record: RunRecord, judged: Judged) -> tuple[RunRecord, RunFailedError | None]:
+    """Add the registered versions to a record; a model that fails its gates fails the run."""
+    numbers = {version.model: version.number for version in judged.versions}
+    record = replace(record, versions_registered=numbers)
+    if judged.error is None:
+        return record, None
+    error = RunFailedError(str(judged.error))
+    error.__cause__ = judged.error
+    return replace(record, state=FAILED, error=mask(str(error))), error
 
 
 def _write_report(
@@ -341,37 +361,6 @@ def _write_report(
     log.info("%s Report: %s", describe_cached(record), mask(f"{storage.url.rstrip('/')}/{path}"))
     artifacts.publish_results(page, describe_report(storage, path), has_removals=has_removals)
     return record
-
-
-def _is_retryable(_task: Any, _run: Any, state: Any) -> bool:
-    """Whether another attempt at a step can help: for storage and network errors only."""
-    try:
-        state.result()
-    except Exception as error:  # noqa: BLE001 - of any step
-        return is_transient(error)
-    return False
-
-
-@contextmanager
-def _explain_storage_error(storage: Storage) -> Iterator[None]:
-    """Replace the error of a full disk, or of a store that refuses access, by one that says what to do."""
-    try:
-        yield
-    except Exception as error:
-        if is_disk_error(error):
-            check_writable(storage)
-        if isinstance(error, PermissionError) and not storage.is_local:
-            raise StorageError(
-                f"access to {storage.url} or to an input was denied ({error}); if credentials have "
-                "expired, renew them where the run starts, and run again: finished work is reused"
-            ) from error
-        raise
-
-
-def _format_error(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = " ... ".join(dict.fromkeys([*lines[:1], *lines[-1:]])) or type(error).__name__
-    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
 
 
 def _build_record(

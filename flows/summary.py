@@ -8,6 +8,7 @@ from flows.execute import StepResult, step_label
 from flows.lineage_graph import Node, lineage_svg
 from flows.svg import data_url, funnel_svg
 from infra.dataset.manifest import Counts
+from infra.registry.versions import Version
 from infra.runs.run_records import COMPLETED, RunRecord
 from views.report import ReportPage
 from views.report.formatting import format_duration, format_float, short_digest
@@ -147,6 +148,37 @@ def describe_samples(models: Models) -> str:
             parts += [f"**{markdown_cell(name)}** continues:", fence(text)]
         parts += ["The document itself goes on:", fence(sample.continuation)]
     return "\n\n".join(parts)
+
+
+def describe_evidence(version: Version) -> str:
+    """Return Markdown: the gates of a version and how they turned out."""
+    against = "no champion yet" if version.champion is None else f"version {version.champion}"
+    title = f"**{version.model}, version {version.number}**, judged against {against}"
+    columns = ("gate", "value", "limit", "items", "result", "note")
+    rows = [[str(row[name]) for name in columns] for row in gate_rows([version])]
+    return f"{title}\n\n{markdown_table(columns, rows)}" if rows else f"{title}; there are no gates"
+
+
+def gate_rows(versions: Sequence[Version]) -> list[dict[str, object]]:
+    """Return a row per gate of each version, for a table in Prefect's UI."""
+    return [
+        {
+            "model": version.model,
+            "version": version.number,
+            "gate": item.gate,
+            "value": "" if item.value is None else f"{item.value:.4g}",
+            "limit": "" if item.limit is None else f"{item.limit:.4g}",
+            "difference": ""
+            if item.low is None or item.high is None
+            else f"{item.low:+.4g} to {item.high:+.4g}",
+            "items": "" if item.n is None else item.n,
+            "champion": "" if item.champion is None else item.champion,
+            "result": "passed" if item.passed else "FAILED",
+            "note": item.note,
+        }
+        for version in versions
+        for item in version.gates
+    ]
 
 
 def describe_lineage(lineage: Lineage) -> str:

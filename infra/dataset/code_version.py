@@ -31,6 +31,7 @@ OPERATIONAL = (
     "infra.runs",
     "infra.download",
     "infra.deploy",
+    "infra.registry",
     "lm.launch",
     "lm.models.registry",  # only lists the families; a stage names the one that it uses as a root
     "lm.checkpoint",

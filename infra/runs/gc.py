@@ -1,8 +1,9 @@
 """Find and delete what no named recipe needs any more (``gristmill gc``).
 
 Needed is: every data set of a recipe's latest run and of its latest completed run, all they were made
-from, what stages made from those for themselves, the files of other data sets that these list, and
-whatever a running or an interrupted run holds by its lease (``infra.compute.lease``).
+from, what stages made from those for themselves, the files of other data sets that these list, the models
+that the registry needs, and whatever a running or an interrupted run holds by its lease
+(``infra.compute.lease``).
 """
 
 import re
@@ -25,6 +26,7 @@ from infra.dataset.manifest import (
 )
 from infra.dataset.unit_cache import UNIT_CACHE_FOLDER, read_entry
 from infra.errors import UserError
+from infra.registry.history import needed_folders
 from infra.runs.run_records import (
     COMPLETED,
     RunRecord,
@@ -122,6 +124,8 @@ def collect_needed(
     for record in _needed_records(storage, runs, since):
         roots |= {stage.path for stage in record.stages}
         stages |= {stage.stage for stage in record.stages}
+    for recipe in needed.recipes:
+        roots |= needed_folders(storage, recipe)
     needed.datasets = _close_over_inputs(manifests, roots | needed.held)
     for path in sorted(needed.datasets & damaged):
         raise UserError(

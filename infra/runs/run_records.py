@@ -178,6 +178,7 @@ class RunRecord:
         flow: the Prefect flow, such as ``retrain``; ``None`` in records of earlier versions.
         reason: why the run was started, as given to the flow.
         retrain_reason: why the models are to be trained again after it; ``None``: they are not.
+        versions_registered: by model, the number of its version in the registry (``infra.registry``).
     """
 
     recipe: str
@@ -195,6 +196,7 @@ class RunRecord:
     flow: str | None = None
     reason: str | None = None
     retrain_reason: str | None = None
+    versions_registered: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the value that is written to the record's file."""

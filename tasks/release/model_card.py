@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from infra.config import flatten_sections
@@ -63,6 +64,7 @@ def render_card(
     hf_class: str,
     *,
     has_own_code: bool = False,
+    formats: Mapping[str, Any] = MappingProxyType({}),
 ) -> str:
     """Render README.md: what the model is, what it needs, what it was made from, how it was trained.
 
@@ -74,6 +76,7 @@ def render_card(
         kind: what it is.
         hf_class: the class that loads it.
         has_own_code: whether the class is in a file of the folder, not in transformers.
+        formats: statistics of further formats, by name (``tasks.release.formats.write``).
     """
     stats: Any = model.stats
     training, model_config = config["training"], config["model_config"]
@@ -120,7 +123,9 @@ def render_card(
             f"{needs} Weights are in fp32. {kind.input_note}",
             "",
             *(
-                [_llama_cpp_note(tokens), ""]
+                []
+                if "gguf" in formats
+                else [_llama_cpp_note(tokens), ""]
                 if in_llama_cpp
                 else ["llama.cpp has no model of this kind.", ""]
             ),
@@ -129,6 +134,7 @@ def render_card(
                 "reproduce its training data, errors included."
             ),
             "",
+            *_describe_formats(formats),
             "## Loss",
             "",
             *(f"- {line}" for line in losses),
@@ -143,6 +149,15 @@ def render_card(
             "",
         ]
     )
+
+
+def _describe_formats(stats: Mapping[str, Any]) -> list[str]:
+    """Return the lines of a card about further formats; none without any."""
+    lines = []
+    if "gguf" in stats:
+        gap = stats["gguf"]["largest_logprob_difference"]
+        lines.append(f"- `model.gguf`, for llama.cpp: log-probabilities within {gap:.1g}")
+    return ["## Other formats", "", *lines, ""] if lines else []
 
 
 def _llama_cpp_note(tokens: Dataset) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -13,6 +14,7 @@ from infra.dataset.stage import Context, DatasetSpec, Stage, commit_files
 from lm.models.model_kind import HFModelKind
 from lm.models.registry import counting_modules, hf_modules, load_counting, trained_package
 from lm.models.transformers_lock import TRANSFORMERS_LOCK
+from tasks.release.formats.supported import PACKAGES
 from tasks.release.model_card import collect_lineage, render_card, render_counted_card
 
 STAGE = Stage(
@@ -20,22 +22,52 @@ STAGE = Stage(
     modules=("tasks.release.task",),
     libraries=("transformers", "tokenizers", "safetensors"),
 )
+FORMAT_MODULES = (
+    "tasks.release.formats.write",
+    "tasks.release.formats.supported",
+    "tasks.release.formats.gguf",
+    "tasks.release.formats.llama_cpp",
+)
 FILES = ("config.json", "model.safetensors", "reference_logits.safetensors", "tokenizer.json")
 
 
-def spec(ctx: Context, *, model: Dataset, tokens: Dataset) -> DatasetSpec:  # noqa: ARG001
-    """Describe the release of a trained model; its code version covers the model's family only."""
+def spec(
+    ctx: Context,  # noqa: ARG001
+    *,
+    model: Dataset,
+    tokens: Dataset,
+    formats: Sequence[str] = (),
+) -> DatasetSpec:
+    """Describe the release of a trained model; its code version covers the model's family only.
+
+    Args:
+        ctx: the run.
+        model: the trained model.
+        tokens: the token shards that it was trained on.
+        formats: further formats, of `release.formats`.
+    """
     if is_finetuned(model):
         own = ("tasks.release.finetuned", *hf_modules(model.stats["architecture"]))
         stage = replace(STAGE, modules=(*STAGE.modules, *own))
         return DatasetSpec(stage, model.source, {}, (model, tokens))
     package = trained_package(model.manifest.config)
     modules = (*STAGE.modules, *hf_modules(package), *counting_modules(package, "export"))
-    stage = replace(STAGE, modules=modules)
-    return DatasetSpec(stage, model.source, {}, (model, tokens))
+    if not formats:
+        stage = replace(STAGE, modules=modules)
+        return DatasetSpec(stage, model.source, {}, (model, tokens))
+    libraries = (*STAGE.libraries, *_format_libraries(formats))
+    stage = replace(STAGE, modules=(*modules, *FORMAT_MODULES), libraries=libraries)
+    return DatasetSpec(stage, model.source, {"formats": sorted(formats)}, (model, tokens))
 
 
-def build(ctx: Context, spec: DatasetSpec, *, model: Dataset, tokens: Dataset) -> Dataset:
+def build(
+    ctx: Context,
+    spec: DatasetSpec,
+    *,
+    model: Dataset,
+    tokens: Dataset,
+    formats: Sequence[str] = (),
+) -> Dataset:
     """Export, check, and commit.
 
     Returns:
@@ -66,28 +98,54 @@ def build(ctx: Context, spec: DatasetSpec, *, model: Dataset, tokens: Dataset) -
         with TRANSFORMERS_LOCK:
             difference = export(trained, folder)
             hf_class = read_hf_class(folder)
+            written = _write_formats(trained, folder, model, tokens, formats)
         ancestors = collect_lineage(ctx.storage, [model, tokens])
         has_own_code = any(folder.glob("*.py"))
         kind: HFModelKind = trained.hf.KIND
         text = render_card(
-            model, tokens, config, ancestors, kind, hf_class, has_own_code=has_own_code
+            model,
+            tokens,
+            config,
+            ancestors,
+            kind,
+            hf_class,
+            has_own_code=has_own_code,
+            formats=written,
         )
         (folder / "README.md").write_text(text, encoding="utf-8")
         dataset = commit_files(
             ctx,
             spec,
-            {path.name: path for path in folder.iterdir()},
+            {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()},
             counts=model.counts,
             stats={
                 "parameters": model.stats["parameters"],
                 "kind": kind.name,
                 "largest_logit_difference": difference,
                 "format": hf_class,
+                **({"formats": written} if formats else {}),
             },
         )
     note = f"logits within {difference:.1g} of the trained model's"
     ctx.reporter.update(Progress(STAGE.name, spec.source, 1, 1, note))
     return dataset
+
+
+def _write_formats(
+    trained: Any, folder: Path, model: Dataset, tokens: Dataset, formats: Sequence[str]
+) -> Mapping[str, Any]:
+    if not formats:
+        return {}
+    # By name, so that the code version of releases without further formats does not cover it.
+    writer: Any = import_module(FORMAT_MODULES[0])
+    return cast(
+        "Mapping[str, Any]",
+        writer.write_formats(trained, folder, str(model.source), tokens, formats),
+    )
+
+
+def _format_libraries(formats: Sequence[str]) -> tuple[str, ...]:
+    return tuple(sorted({item for name in formats for item in PACKAGES[name]}))
 
 
 def is_finetuned(model: Dataset) -> bool:

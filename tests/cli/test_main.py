@@ -42,10 +42,12 @@ def test_every_file_is_a_command() -> None:
 @pytest.mark.parametrize("name", main.list_commands(click.Context(main)))
 def test_every_command_prints_json_and_explains_its_options(name: str) -> None:
     command = load(name)
-    options = [option for option in command.params if isinstance(option, click.Option)]
-    assert any("--json" in option.opts for option in options)
-    assert all(option.help for option in options)
     assert command.help
+    for each in command.commands.values() if isinstance(command, click.Group) else [command]:
+        options = [option for option in each.params if isinstance(option, click.Option)]
+        assert any("--json" in option.opts for option in options)
+        assert all(option.help for option in options)
+        assert each.help
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import flows.runner
+import flows.step_errors
 from flows.execute import StepResult, execute_step
 from flows.pipeline import pipeline
 from flows.recipe_loader import load_recipe
@@ -21,7 +22,7 @@ def main(recipe: str) -> None:
         return execute_step(*arguments)
 
     flows.runner.execute_step = fail_once  # type: ignore[assignment,attr-defined]
-    flows.runner.RETRY_DELAYS_S = (0.1, 0.1)
+    flows.step_errors.RETRY_DELAYS_S = (0.1, 0.1)
     pipeline(load_recipe(recipe), "acquire")
 
 

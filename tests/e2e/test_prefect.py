@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from infra.registry.history import load_history
+from infra.store.storage import Storage
 from tests.e2e.command import GRISTMILL, environment, run_to_end, write_recipe
 from tests.e2e.corpora import mixed, recipe
 from tests.e2e.prefect_server import PREFECT, Prefect
@@ -66,6 +68,11 @@ def small_model(tmp_path: Path) -> dict[str, Any]:
             ),
         ],
         evaluate={},
+        release={
+            "models": ["tiny"],
+            "gates": ["bits_per_byte < 100", "bits_per_byte <= champion"],
+            "on_pass": "hold",
+        },
     )
 
 
@@ -174,20 +181,16 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run_id(deployed: Prefect, worker: TreeProcess, store: Path) -> str:
-    """A completed run of a deployment."""
-    process = deployed.command(
-        "deployment",
-        "run",
-        "pipeline/example-pipeline",
-        "--params",
-        parameters_json(small_model(store)),
-        "--watch",
-    )
-    assert process.code == 0, process.out + process.err
-    (run,) = deployed.post(
-        "/flow_runs/filter", flow_runs={"state": {"type": {"any_": ["COMPLETED"]}}}
-    )
-    return str(run["id"])
+    """A completed run of a deployment, which was paused for a decision about a model."""
+    run = deployed.run("pipeline/example-pipeline", recipe=small_model(store))
+    wait_for(lambda: deployed.state(run) in ("PAUSED", "FAILED", "CRASHED", "COMPLETED"))
+    assert deployed.state(run) == "PAUSED"
+    missing = deployed.post(f"/flow_runs/{run}/resume", run_input={"decision": "approve"})
+    assert missing["status"] == "REJECT", "who and why are missing"
+    decision = {"decision": "approve", "by": "ann", "reason": "read the samples"}
+    deployed.post(f"/flow_runs/{run}/resume", run_input=decision)
+    wait_for(lambda: deployed.state(run) == "COMPLETED")
+    return run
 
 
 def test_a_run_of_a_worker_publishes_its_artifacts(
@@ -204,11 +207,12 @@ def test_a_run_of_a_worker_publishes_its_artifacts(
         return sorted((item["name"], item["state_type"]) for item in tasks)
 
     # The server records task runs with a delay.
-    wait_for(lambda: task_states() == sorted((name, "COMPLETED") for name in expected))
+    tasks = [*expected, "gate tiny"]
+    wait_for(lambda: task_states() == sorted((name, "COMPLETED") for name in tasks))
     artifacts = deployed.post("/artifacts/filter", limit=200)
     keys = {item["key"]: item for item in artifacts if item["type"] != "progress"}
     # The dashboard's link went when the run ended, and with it the cluster.
-    names = ("funnel", "loss", "leaderboard", "evaluation", "samples", "lineage", "report")
+    names = ("funnel", "loss", "leaderboard", "evaluation", "samples", "lineage", "gates", "report")
     assert set(keys) == {f"small-{name}" for name in names}
     assert len(artifacts) == len({item["key"] for item in artifacts}), "updated in place"
     assert {item["flow_run_id"] for item in artifacts} == {run_id}
@@ -223,6 +227,11 @@ def test_a_run_of_a_worker_publishes_its_artifacts(
     board = json.loads(keys["small-leaderboard"]["data"])
     assert {row["model"] for row in board} == {"tiny", "smaller", "3-gram", "unigram"}
     assert [row["bits per byte"] for row in board] == sorted(row["bits per byte"] for row in board)
+    gates = json.loads(keys["small-gates"]["data"])
+    assert [(row["gate"], row["result"]) for row in gates] == [
+        ("bits_per_byte < 100", "passed"),
+        ("bits_per_byte <= champion", "passed"),
+    ]
     assert "**tiny** continues:" in keys["small-samples"]["data"]
     assert "| tokenize | select |" in keys["small-lineage"]["data"]
     assert "small: completed in " in keys["small-report"]["data"]
@@ -254,6 +263,9 @@ def test_a_run_of_a_worker_publishes_its_artifacts(
     assert all(model["metrics"]["bits_per_byte"] > 0 for model in run_record["models"])
     page = (store / "data" / run_record["report"]).read_text()
     assert "smaller" in page
+    [held, promoted] = load_history(Storage(str(store / "data")), "small")
+    assert (held.alias, promoted.alias) == ("challenger", "champion")
+    assert (promoted.by, promoted.reason) == ("ann", "read the samples")
     path = run_record["report"].removeprefix("reports/")
     assert f"](https://reports.example.org/{path})" in keys["small-report"]["data"]
 

@@ -1,11 +1,14 @@
 """What a run did to the models of its recipe: trained or not, their scores, those before them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from infra.dataset.dataset import try_open_dataset
 from infra.dataset.step import Steps, steps_with_output
+from infra.registry.history import Event, load_history, model_state
+from infra.registry.versions import load_version
 from infra.runs.run_records import (
     COMPLETED,
     ModelRecord,
@@ -14,7 +17,15 @@ from infra.runs.run_records import (
     with_earlier_results,
 )
 from infra.store.storage import Storage
-from lm.metrics.conditions import Condition, ConditionError, Verdict
+from lm.metrics.conditions import (
+    CHAMPION,
+    PREVIOUS,
+    Condition,
+    ConditionError,
+    Measurements,
+    Verdict,
+)
+from views.models.measurements import find_scores, measure, measure_version
 from views.models.suites import (
     ScoredModel,
     SuiteVerdict,
@@ -26,6 +37,7 @@ from views.report.formatting import format_delta, format_float, format_si
 from views.report.sections.models import BASELINES, load_models
 
 BITS_PER_BYTE = "bits_per_byte"
+OWN = "own"
 HEADER = ("model", "weights", "parameters", "tokens", "bits per byte", "before", "change")
 
 
@@ -49,6 +61,7 @@ class ComparedModel:
     tokens: int | None
     metrics: Mapping[str, Any]
     previous: Mapping[str, Any] | None
+    measured: Mapping[str, Measurements | None] = field(default_factory=dict, repr=False)
 
     @property
     def cells(self) -> list[str]:
@@ -128,7 +141,11 @@ class Comparison:
             return []
         rows = [["condition", "model", "value", "limit", "result"]]
         for name, verdict in self.verdicts:
-            limit = "no previous model" if verdict.limit is None else format_float(verdict.limit, 4)
+            limit = (
+                "nothing to compare with"
+                if verdict.limit is None
+                else format_float(verdict.limit, 4)
+            )
             result = "passed" if verdict.passed else "FAILED"
             rows.append([verdict.condition, name, format_float(verdict.value, 4), limit, result])
         return rows
@@ -213,38 +230,62 @@ def compare_models(
     results = with_earlier_results(storage, record)
     training = steps_with_output(steps, "model")
     built = {stage.entry for stage in record.stages if stage.stage in training and not stage.cached}
-    models = [
-        ComparedModel(
-            name=model.name,
-            is_new=model.name in built,
-            parameters=_integer(model.shape.get("parameters")),
-            tokens=_integer(model.shape.get("tokens")),
-            metrics=model.metrics,
-            previous=_find_previous(storage, record, entry),
+    history = load_history(storage, record.recipe)
+    models = []
+    for entry, model in zip(results.models, load_models(storage, results), strict=True):
+        previous = _find_previous(storage, record, entry)
+        own = measure(find_scores(storage, results, model.name))
+        measured: dict[str, Measurements | None] = {
+            OWN: replace(own, metrics={**model.metrics, **own.metrics}),
+            PREVIOUS: None if previous is None else _measure_previous(storage, previous),
+            CHAMPION: _measure_champion(storage, record.recipe, history, model.name),
+        }
+        models.append(
+            ComparedModel(
+                name=model.name,
+                is_new=model.name in built,
+                parameters=_integer(model.shape.get("parameters")),
+                tokens=_integer(model.shape.get("tokens")),
+                metrics=model.metrics,
+                previous=None if previous is None else previous.metrics,
+                measured=measured,
+            )
         )
-        for entry, model in zip(results.models, load_models(storage, results), strict=True)
-    ]
     verdicts = []
     for condition in conditions if record.state == COMPLETED else ():
         if not models:
             raise ConditionError(f"{condition.text!r}: {record.recipe} has no model")
         for item in models:
-            if not item.metrics:
+            own_measured = item.measured[OWN]
+            if not item.metrics or own_measured is None:
                 raise ConditionError(f"{condition.text!r}: {item.name} was not evaluated")
-            verdicts.append((item.name, condition.check(item.metrics, item.previous)))
+            verdicts.append((item.name, condition.check(own_measured, item.measured)))
     return Comparison(record, models, verdicts, load_scored_models(storage, results))
 
 
-def _find_previous(
-    storage: Storage, record: RunRecord, model: ModelRecord
-) -> Mapping[str, Any] | None:
-    """Return the metrics of the model of this name that an earlier run trained last."""
+def _measure_previous(storage: Storage, previous: ModelRecord) -> Measurements:
+    scores = None if previous.evaluate is None else try_open_dataset(storage, previous.evaluate)
+    measured = measure([] if scores is None else [scores])
+    return replace(measured, metrics={**previous.metrics, **measured.metrics})
+
+
+def _measure_champion(
+    storage: Storage, recipe: str, history: Sequence[Event], model: str
+) -> Measurements | None:
+    number = model_state(history, model).champion
+    return (
+        None if number is None else measure_version(storage, load_version(storage, recipe, number))
+    )
+
+
+def _find_previous(storage: Storage, record: RunRecord, model: ModelRecord) -> ModelRecord | None:
+    """Return the model of this name that an earlier run trained last."""
     for older in iter_newest_first(storage, record.recipe):
         if older.run >= record.run:
             continue
         for other in older.models:
             if other.name == model.name and other.train != model.train and other.metrics:
-                return other.metrics
+                return other
     return None
 
 

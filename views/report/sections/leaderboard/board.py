@@ -278,7 +278,7 @@ def _load_models(storage: Storage, record: RunRecord) -> Iterator[BoardModel]:
         seconds = _train_seconds(record, model)
         if seconds is not None:
             values["seconds"] = seconds
-        joules, source = _energy(stats, config.get("run") or {}, seconds)
+        joules, source = measure_energy(stats, config.get("run") or {}, seconds)
         if joules is not None:
             values["joules"] = joules
         base = str(stats.get("init_from") or "")
@@ -341,7 +341,7 @@ def _train_seconds(record: RunRecord, model: ModelRecord) -> float | None:
     return next((stage.built_seconds for stage in record.stages if stage.path == model.train), None)
 
 
-def _energy(
+def measure_energy(
     stats: Mapping[str, Any], run: Mapping[str, Any], seconds: float | None
 ) -> tuple[float | None, str]:
     """Return joules and where they come from: counters, else the stated power, else nothing."""

@@ -1,0 +1,1 @@
+"""Further formats of a released model: GGUF, checked before it is committed."""
