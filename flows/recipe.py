@@ -170,7 +170,7 @@ class Recipe(ConfigModel):
 
     def _variant(self, ablate: AblateConfig, variant: VariantConfig | None) -> "Recipe":
         value = self.to_record()
-        value |= {"ablate": None, "finetune": [], "release": None, "schedule": {}}
+        value |= {"ablate": None, "schedule": {}}
         value["name"] = f"{self.name}.{variant.name if variant else BASELINE}"
         for path, new in (variant.to_record()["set"] if variant else {}).items():
             set_field(value, path, new)
@@ -178,7 +178,8 @@ class Recipe(ConfigModel):
         chosen = [{**entries[ablate.model], "seed": None, "seeds": list(ablate.seeds)}]
         while (base := chosen[0].get("init_from")) is not None:
             chosen.insert(0, entries[base])
-        return Recipe.model_validate({**value, "train": chosen})
+        value["train"], value["finetune"], value["release"] = chosen, [], None
+        return Recipe.model_validate(value)
 
     def _check_ablate(self) -> None:
         """Raise ``ValueError`` unless every variant of `ablate` is a recipe whose models can be compared."""

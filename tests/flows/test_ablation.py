@@ -69,7 +69,7 @@ def test_secrets_stay_references(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"seeds": [1]}, ["at least 2"]),
         ({"variants": [variant(name="a"), variant(name="a")]}, ["'a'"]),
         ({"variants": [variant(name="baseline")]}, ["baseline"]),
-        ({"variants": [variant("seed", 3)]}, ["seed", "sources, extract"]),
+        ({"variants": [variant("seed", 3)]}, ["set: seed: seed is the same"]),
         ({"variants": [variant("evaluate.max_tokens", 3)]}, ["evaluate.max_tokens"]),
         ({"variants": [variant("select.filters", [])]}, ["unfiltered.set: select.filters: unknown key"]),
         ({"variants": [variant("sources.site.license", "x")]}, ["unfiltered.set", "no entry site"]),
