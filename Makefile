@@ -22,7 +22,7 @@ export PYTHONUTF8 := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run check format test test-unit test-e2e bench bench-dedup bench-train bench-families bench-index bench-suites bench-ops fault-injection \
+.PHONY: help setup run check format test test-unit test-e2e bench bench-dedup bench-train bench-families bench-finetune bench-index bench-suites bench-ops fault-injection \
 	chaos docs stack stack-status stack-down clean
 
 help: ## list these commands
@@ -77,6 +77,9 @@ bench-index: setup ## measure the source index beside a peer: build speed, size,
 bench-suites: setup ## compare the scores of suites with lm-eval's; find a benchmark that is in the training text
 	$(BIN)/python -m benchmarks.bench_suites
 	$(BIN)/python -m benchmarks.bench_contamination
+bench-finetune: setup ## compare fine-tuning with peers, and measure the baselines on the real data
+	$(BIN)/python -m benchmarks.bench_finetune
+	$(BIN)/python -m benchmarks.bench_finetune_baselines
 bench-ops: setup ## measure what orchestration costs, with ceilings
 	$(BIN)/python -m benchmarks.bench_ops
 bench-dedup: SCRIPTS := $(wildcard benchmarks/bench_dedup_*.py)

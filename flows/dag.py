@@ -30,13 +30,14 @@ from flows.steps import (
     runs_until,
 )
 from infra.dataset.dataset import Dataset
+from infra.dataset.fingerprint import json_sha256
 from infra.dataset.step import BoundStep, Step
 from infra.removals.match import Removal
 from lm.config.entry import TrainEntry
 from lm.config.loop import RunsOnThisMachine
 from lm.config.train import TrainConfig
 from tasks.acquire.config import AnySource
-from tasks.finetune.config import FinetuneEntry, Variant
+from tasks.finetune.config import FinetuneEntry, Seq2SeqTaskEntry, Variant
 
 H = TypeVar("H")  # a handle
 Bind = Callable[[Callable[[H], Dataset]], BoundStep]
@@ -130,12 +131,14 @@ def build_pipeline(
             training=in_steps,
         )
 
-    def release_model(name: str, model: H, tokens: H) -> H:
+    def release_model(name: str, model: H, tokens: H | None) -> H:
         return run_step(
             RELEASE,
-            [model, tokens],
+            [model] if tokens is None else [model, tokens],
             lambda dataset: RELEASE.bind(
-                model=dataset(model), tokens=dataset(tokens), formats=recipe.formats_of(name)
+                model=dataset(model),
+                tokens=None if tokens is None else dataset(tokens),
+                formats=recipe.formats_of(name),
             ),
             entry=name,
         )
@@ -183,51 +186,73 @@ def build_pipeline(
         return run_step(
             PREPARE,
             [corpus],
-            lambda dataset: PREPARE.bind(entry=entry, corpus=dataset(corpus)),
+            lambda dataset: PREPARE.bind(entry=entry, corpus=dataset(corpus), removals=removals),
             entry=entry.name,
         )
 
-    def fine_tune(entry: FinetuneEntry, examples: H, tokens: H) -> None:
-        base = models[entry.base]
+    def fine_tune(entry: FinetuneEntry, examples: H, corpus_tokens: H) -> None:
+        # A released folder was trained on other tokens than those of this run.
+        base = None if entry.base_folder else models[entry.base]
+        tokens = None if base is None else corpus_tokens
         rivals: list[H] = []
+        own: list[H] = []
+        # Entries with the same examples are compared with each other, each with those before it.
+        data = json_sha256([entry.prepare_key(), entry.data.model_dump(mode="json")])
+        first = next(iter(entry.expand()))
         # The models from random weights come first: those from the base are compared with them.
         for variant in sorted(entry.expand(), key=lambda item: not item.from_scratch):
             tuned = fine_tune_variant(variant, examples, base, tokens)
             export = release_model(variant.name, tuned, tokens)
+            if variant == first:
+                translators[entry.name] = (entry, export)
             if not runs_until(SCORE, until):
                 continue
-            compared = [] if variant.from_scratch or variant.budget < 1 else rivals
-            scores = score_variant(variant, export, examples, compared)
+            is_main = not variant.from_scratch and variant.budget == 1
+            compared = [*rivals, *(scored.get(data) or ())] if is_main else []
+            validated = tuned if variant.cross_validates else None
+            scores = score_variant(variant, export, examples, compared, validated)
             rivals += [scores] if variant.from_scratch else []
+            if is_main:
+                own.append(scores)
+        scored.setdefault(data, []).extend(own)
 
-    def fine_tune_variant(variant: Variant, examples: H, base: H, tokens: H) -> H:
+    def fine_tune_variant(variant: Variant, examples: H, base: H | None, tokens: H | None) -> H:
+        augment = variant.entry.augment if isinstance(variant.entry, Seq2SeqTaskEntry) else None
+        translator = None if augment is None else translators[augment.back_translation.model]
+        export = None if translator is None else translator[1]
         return run_step(
             FINETUNE,
-            [examples, base, tokens],
+            [item for item in (examples, base, tokens, export) if item is not None],
             lambda dataset: FINETUNE.bind(
                 variant=variant,
                 examples=dataset(examples),
-                model=dataset(base),
-                tokens=dataset(tokens),
+                model=None if base is None else dataset(base),
+                tokens=None if tokens is None else dataset(tokens),
+                translator=None if translator is None else (translator[0], dataset(translator[1])),
             ),
             entry=variant.name,
             training=variant.entry,
         )
 
-    def score_variant(variant: Variant, export: H, examples: H, rivals: Sequence[H]) -> H:
+    def score_variant(
+        variant: Variant, export: H, examples: H, rivals: Sequence[H], validated: H | None
+    ) -> H:
         return run_step(
             SCORE,
-            [export, examples, *rivals],
+            [export, examples, *rivals, *([] if validated is None else [validated])],
             lambda dataset: SCORE.bind(
                 variant=variant,
                 model=dataset(export),
                 examples=dataset(examples),
                 rivals=[dataset(item) for item in rivals],
+                validated=None if validated is None else dataset(validated),
             ),
             entry=variant.name,
         )
 
     models: dict[str, H] = {}
+    translators: dict[str, tuple[FinetuneEntry, H]] = {}  # the first release of each entry
+    scored: dict[str, list[H]] = {}  # of models with all examples, by these
     acquired = [acquire_source(source) for source in recipe.sources]
     if not runs_until(EXTRACT, until):
         return

@@ -17,6 +17,7 @@ from lm.config.train import TrainConfig
 from lm.launch.preflight import training_errors, training_warnings
 from lm.models.registry import trained_package
 from tasks.evaluate.gold_sets import load_gold_sets
+from tasks.finetune.base import open_released_base
 from tasks.finetune.files import load_files
 from tasks.release.formats.supported import format_errors
 from tasks.suites.items import load_suites
@@ -60,6 +61,8 @@ def preflight_errors(
         for entry in recipe.finetune:
             try:
                 load_files(entry)
+                if entry.base_folder is not None:
+                    open_released_base(entry)
             except UserError as error:
                 errors.append(error)
     if runs_until(TRAIN, until):

@@ -28,7 +28,7 @@ from tasks.annotate.config import AnnotateConfig
 from tasks.dedup.config import DedupConfig
 from tasks.evaluate.config import EvaluateConfig
 from tasks.extract.config import ExtractConfig
-from tasks.finetune.config import AnyFinetuneEntry
+from tasks.finetune.config import AnyFinetuneEntry, Seq2SeqTaskEntry
 from tasks.index.config import IndexConfig
 from tasks.release.config import ReleaseConfig
 from tasks.select.config import SelectConfig
@@ -216,14 +216,18 @@ class Recipe(ConfigModel):
         """Raise ``ValueError`` unless every entry of `finetune` has a base that can do its task."""
         bases = {model.name: model for model in self.models}
         names = [*bases]
-        for entry in self.finetune:
-            base = bases.get(entry.base)
-            if base is None:
-                raise ValueError(
-                    f"finetune.{entry.name}.base: {entry.base!r} is not a model of train; models: "
-                    f"{', '.join(bases) or 'none'}"
-                )
-            entry.check_base(base)
+        for index, entry in enumerate(self.finetune):
+            if isinstance(entry, Seq2SeqTaskEntry):
+                entry.check_translator(self.finetune[:index])
+            if entry.base_folder is None:
+                base = bases.get(entry.base)
+                if base is None:
+                    raise ValueError(
+                        f"finetune.{entry.name}.base: {entry.base!r} is not a model of train; models: "
+                        f"{', '.join(bases) or 'none'}. The folder of a released model has a / in it: "
+                        f"./{entry.base}"
+                    )
+                entry.check_base(base)
             names += {entry.name, *(variant.name for variant in entry.expand())}
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:

@@ -10,6 +10,7 @@ from pydantic import WithJsonSchema
 from infra.config import one_of
 from infra.dataset.step import Step, Steps
 from infra.schemas.annotations import PII_COLUMNS
+from infra.schemas.examples import SOURCE
 from tasks.acquire import task as acquire
 from tasks.annotate import task as annotate
 from tasks.dedup import task as dedup
@@ -94,7 +95,7 @@ PREPARE = Step(
     per="task",
     output="examples",
     inputs=("select",),
-    columns=("split", "file", "row"),
+    columns=("split", "file", "row", *SOURCE.names),
 )
 INDEX = Step(
     "index",
@@ -153,7 +154,7 @@ FINETUNE = Step(
     finetune.build,
     per="model",
     output="model",
-    inputs=("prepare", "train"),
+    inputs=("prepare", "train", "release"),  # a translator's, which writes examples
     units="steps",
 )
 SCORE = Step(
@@ -162,7 +163,7 @@ SCORE = Step(
     score.build,
     per="model",
     output="test_scores",
-    inputs=("release", "prepare"),
+    inputs=("release", "prepare", "finetune"),
 )
 
 STEPS: Steps = (

@@ -103,7 +103,9 @@ class Step(Generic[P]):
     @property
     def quotes_text(self) -> bool:
         """Whether texts can be restored, in whole or in part, from its data sets."""
-        return self.holds_text or self.output in ("tokens", "index", "scores")
+        return self.holds_text or self.output in (
+            *("tokens", "index", "scores", "examples", "test_scores"),
+        )
 
     @property
     def makes_model(self) -> bool:

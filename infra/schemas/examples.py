@@ -36,7 +36,10 @@ EXAMPLES: Mapping[Task, pa.Schema] = {
     ),
 }
 
-# Where an example is from: the base name of its file and the number of its row there, from 1. `id` is a
+# What an example was made from, where its file says so; null elsewhere. A removal of any of them removes it.
+SOURCE = pa.schema([("url", pa.string()), ("license", pa.string()), ("document_id", pa.string())])
+
+# Where an example stands: the name of its file and the number of its row there, from 1. `id` is a
 # digest of the task's columns, so equal examples have equal ids. `fold` is null without cross-validation.
 ORIGIN = pa.schema(
     [
@@ -45,8 +48,17 @@ ORIGIN = pa.schema(
         ("file", pa.string()),
         ("row", pa.int64()),
         ("fold", pa.int32()),
+        *SOURCE,
     ]
 )
+# Of a fine-tuned model's data set: `id` and `split` of the examples that it was trained and validated on.
+EXAMPLES_FILE = "examples.parquet"
+
+# Of a fine-tuned model's data set: the rows that it was trained on besides, written by a translator.
+AUGMENTED_FILE = "augmented.parquet"
+
+# Of a cross-validated model's data set: `id`, `fold`, `labels`, `predicted`, `scores` per training example.
+OUT_OF_FOLD_FILE = "out_of_fold.parquet"
 
 
 def example_schema(task: Task) -> pa.Schema:

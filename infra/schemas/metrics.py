@@ -46,7 +46,9 @@ CLEAN = "clean"  # suite NAME.clean: its other items
 HELD_OUT = "held_out"  # the suite of the held-out documents of the recipe's own corpus
 
 # All other metrics grow with quality.
-LOWER_IS_BETTER = frozenset({"bits_per_byte", "pseudo_nats_per_token", "perplexity", "min_k_auroc"})
+LOWER_IS_BETTER = frozenset(
+    {"bits_per_byte", "pseudo_nats_per_token", "perplexity", "min_k_auroc", "calibration_error"}
+)
 MEMORIZED = "memorized_"  # memorized_50: passages that are repeated after so many tokens
 DIGITS = 6
 SEED = 0  # of the resamples: a metric depends on its items alone

@@ -6,14 +6,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from infra.config import EXPANDED, ConfigModel
+from infra.schemas.examples import Task
 from lm.config.loop import Workload, fewest_passes
 from lm.config.optim import Decay, OptimConfig
 from lm.config.run import RunConfig
 from lm.config.train import OPERATIONAL_FIELDS
 
-TaskName = Literal[
-    "classification", "tagging", "qa", "seq2seq", "chat", "completion", "embedding"
-]  # fmt: skip
+# In the job's folder: the weights of a base that is a released folder, by the training model's names.
+BASE_WEIGHTS = "base.safetensors"
 
 
 class LoraConfig(ConfigModel):
@@ -102,7 +102,7 @@ class FinetuneConfig(ConfigModel):
     """
 
     name: str = Field(description="of the model")
-    task: TaskName = Field(description="what it is fine-tuned for")
+    task: Task = Field(description="what it is fine-tuned for")
     model: FinetuneModelConfig
     optim: FinetuneOptimConfig
     run: RunConfig
@@ -118,6 +118,10 @@ class FinetuneConfig(ConfigModel):
     eos_id: int = Field(ge=0, description="end of text of the base's tokenizer")
     max_length: int = Field(ge=1, description="maximum tokens of an example")
     examples: int = Field(ge=1, description="training examples of an epoch")
+
+    starts_from_file: bool = Field(
+        False, description="whether its base's weights are in a file of the job's folder"
+    )
 
     @property
     def field(self) -> str:
@@ -157,7 +161,7 @@ class FinetuneConfig(ConfigModel):
 
     def weights_key(self) -> dict[str, Any]:
         """Return what the weights depend on, as nested JSON: all but the operational fields."""
-        return {**weights_key(self), "examples": self.examples}
+        return {**weights_key(self, {"starts_from_file": True}), "examples": self.examples}
 
 
 def weights_key(config: ConfigModel, exclude: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -56,6 +56,8 @@ class LoRALinear(nn.Linear):
 def apply_lora(model: TrainableModel, rank: int, alpha: float, targets: Sequence[str] = ()) -> None:
     """Freeze a language model, or the base of a fine-tuned one, and update its layers by low-rank matrices.
 
+    Blocks that are frozen as a whole (``freeze``) get no update.
+
     Args:
         model: with the weights that it starts from.
         rank: r.
@@ -78,9 +80,11 @@ def apply_lora(model: TrainableModel, rank: int, alpha: float, targets: Sequence
             f"lora: {model.config.architecture} has no layer {', '.join(unknown) or 'to update'}; the layers of "
             f"its blocks are: {names}"
         )
+    # Blocks that are frozen already stay as they are.
+    blocks = [b for b in model.layers() if any(weight.requires_grad for weight in b.parameters())]
     for weight in language_model(model).parameters():
         weight.requires_grad_(False)
-    for block in model.layers():
+    for block in blocks:
         for name, layer in list(block.named_modules()):
             path, _, own = name.rpartition(".")
             if isinstance(layer, nn.Linear) and (not targets or own in targets):

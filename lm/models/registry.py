@@ -97,6 +97,11 @@ def trained_package(config: Mapping[str, Any]) -> str:
     return str(architecture) if architecture in _NESTED else f"{family}.{architecture}"
 
 
+def family_name(architecture: str) -> str:
+    """Return the family of an architecture, as an entry of `train` names it."""
+    return _NESTED.get(architecture, architecture).partition(".")[0]
+
+
 def family_modules(name: str) -> tuple[str, ...]:
     """Return the modules that decide the weights of a package's models: roots of the train stage."""
     return (f"{_package(name)}.config", f"{_package(name)}.model")

@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load, save_file
+import numpy as np
+from safetensors.torch import load, load_file, save_file
 from torch import Tensor
 
 from infra.dataset.dataset import open_dataset
 from infra.errors import UserError
-from lm.config.finetune import FinetuneConfig
+from lm.config.finetune import BASE_WEIGHTS, FinetuneConfig
 from lm.data.example_loader import TRAIN_ROWS, VALIDATION_ROWS, ExampleLoader, load_rows
 from lm.models.added_tokens import extend_vocabulary
 from lm.models.heads.config import describe, parse
@@ -69,7 +70,7 @@ class Finetuning:
         Raises:
             UserError: if early stopping needs them and there are none.
         """
-        rows = load_rows(self._job.folder, VALIDATION_ROWS)
+        rows = np.array(load_rows(self._job.folder, VALIDATION_ROWS))  # torch wants to own them
         if self._config.optim.early_stopping_patience and not len(rows):
             raise UserError(
                 f"{self._config.field}.optim.early_stopping_patience needs validation examples: "
@@ -142,6 +143,8 @@ class Finetuning:
 
     def _base_weights(self) -> dict[str, Tensor]:
         """Return the weights that the training starts from; none for a model from random ones."""
+        if self._config.starts_from_file:
+            return load_file(self._job.folder / BASE_WEIGHTS)
         if self._job.base_model is None:
             return {}
         return load(open_dataset(self._job.base_model).read(WEIGHTS))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from infra.dataset.fingerprint import json_sha256
-from tasks.finetune.config import AugmentConfig
+from tasks.finetune.augment_config import AugmentConfig
 
 
 def augment_examples(train: pa.Table, config: AugmentConfig, seed: int) -> pa.Table:

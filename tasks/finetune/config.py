@@ -1,6 +1,6 @@
 """The recipe's `finetune` section: a list of entries, each with the keys of its task."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -13,6 +13,7 @@ from lm.config.entry import MAX_NAME_CHARS, Name, Seed, TrainEntry, seeded_name
 from lm.config.finetune import FinetuneModelConfig, FinetuneOptimConfig, weights_key
 from lm.config.run import RunConfig
 from lm.config.train import TrainConfig
+from tasks.finetune.augment_config import AugmentConfig, Seq2SeqAugmentConfig
 from tasks.finetune.data.config import LabelDataConfig, TaskDataConfig
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -59,7 +60,10 @@ class FinetuneEntry(ConfigModel):
     name: Name = Field(description="names the model in folders, reports and exports")
     base: str = Field(
         min_length=1,
-        description="the model to start from: an entry of `train`, NAME-seedN for one with `seeds`",
+        description=(
+            "the model to start from: an entry of `train`, NAME-seedN for one with `seeds`; or the path or "
+            "URL of a folder that Gristmill released, with a / in it, such as ./model"
+        ),
     )
     data: TaskDataConfig
     model: FinetuneModelConfig = Field(
@@ -80,6 +84,11 @@ class FinetuneEntry(ConfigModel):
         return f"finetune.{self.name}"
 
     @property
+    def base_folder(self) -> str | None:
+        """The path or URL of the released folder that is the base; ``None`` for a model of `train`."""
+        return self.base if "/" in self.base else None
+
+    @property
     def task_name(self) -> str:
         """The task; each task's entry narrows the field ``task``."""
         return str(getattr(self, "task"))  # noqa: B009
@@ -97,6 +106,10 @@ class FinetuneEntry(ConfigModel):
         if not (self.data.test or (drawn and self.data.test_fraction)):
             raise ValueError(
                 "data.test_fraction is 0 and data.test names no file: nothing to test on"
+            )
+        if self.optim.label_smoothing and self.task_name in ("qa", "embedding"):
+            raise ValueError(
+                f"optim.label_smoothing: the loss of {self.task_name} has none; leave it out"
             )
         has_validation = self.data.validation or (drawn and self.data.validation_fraction)
         for field, used in (
@@ -129,17 +142,20 @@ class FinetuneEntry(ConfigModel):
 
     def check_base(self, base: TrainEntry) -> None:
         """Raise ``ValueError`` unless a model of this entry of `train` can do the task."""
-        if base.family not in self.families:
+        length = base.model.context_length if isinstance(base, TrainConfig) else 0
+        self.check_sizes(base.name, base.family, length)
+
+    def check_sizes(self, base: str, family: str, context_length: int) -> None:
+        """Raise ``ValueError`` unless a model of this family and context length can do the task."""
+        if family not in self.families:
             raise ValueError(
-                f"finetune.{self.name}.base: {self.task_name} cannot start from {base.name}, a model of "
-                f"the family {base.family}; it takes {', '.join(self.families)}"
+                f"finetune.{self.name}.base: {self.task_name} cannot start from {base}, a model of "
+                f"the family {family}; it takes {', '.join(self.families)}"
             )
-        assert isinstance(base, TrainConfig)
-        longest = base.model.context_length
-        if self.model.max_length is not None and self.model.max_length > longest:
+        if self.model.max_length is not None and self.model.max_length > context_length:
             raise ValueError(
                 f"finetune.{self.name}.model.max_length: {self.model.max_length} is above the "
-                f"context_length {longest} of its base {base.name}"
+                f"context_length {context_length} of its base {base}"
             )
 
     def weights_key(self) -> dict[str, Any]:
@@ -152,6 +168,11 @@ class FinetuneEntry(ConfigModel):
         key["run"]["validation_interval"] = self.run.validation_interval if counts else None
         return key
 
+    @property
+    def bleu_tokenizer(self) -> str:
+        """How sacrebleu divides the targets of ``seq2seq`` into words: its default for most languages."""
+        return "13a"
+
     def prepare_key(self) -> dict[str, Any]:
         """Return what the examples depend on besides the files."""
         key = self.model_dump(mode="json", include=set(PREPARE_KEY), context=EXPANDED)
@@ -162,7 +183,7 @@ class FinetuneEntry(ConfigModel):
     def score_key(self) -> dict[str, Any]:
         """Return what the predictions of a model depend on besides it and the examples."""
         key = self.model_dump(mode="json", include=set(SCORE_KEY), context=EXPANDED)
-        return {**key, "max_length": self.model.max_length}
+        return {**key, "max_length": self.model.max_length, "bleu_tokenizer": self.bleu_tokenizer}
 
 
 @dataclass(frozen=True)
@@ -195,21 +216,6 @@ class Variant:
         if self.from_scratch:  # all weights are trained
             key["model"] |= {"lora": None, "freeze": None}
         return {**key, "budget": self.budget, "from_scratch": self.from_scratch}
-
-
-class AugmentConfig(ConfigModel):
-    """Edited copies of the training examples (EDA, Wei and Zou 2019, arXiv:1901.11196)."""
-
-    copies: int = Field(
-        1, ge=1, le=16, description="edited copies of each training example, besides the example"
-    )
-    delete: float = Field(
-        0.1, ge=0, lt=1, description="probability of each word of a copy to be left out"
-    )
-    swap: float = Field(0.1, ge=0, le=1, description="exchanges of two words, per word of the text")
-    insert: float = Field(
-        0.0, ge=0, le=1, description="words of other training texts that are put in, per word"
-    )
 
 
 class ClassificationEntry(FinetuneEntry):
@@ -282,6 +288,36 @@ class Seq2SeqTaskEntry(FinetuneEntry):
             "way round then fail as swapped_languages; default: not checked"
         ),
     )
+    augment: Seq2SeqAugmentConfig | None = Field(
+        None, description="train on translated pairs, too; default: on none"
+    )
+
+    @property
+    def bleu_tokenizer(self) -> str:
+        """How sacrebleu divides the targets into words; into characters where there are no spaces."""
+        language = self.languages[1].partition("-")[0] if self.languages else ""
+        return {"zh": "zh", "ja": "char", "ko": "char", "th": "char"}.get(language, "13a")
+
+    def check_translator(self, earlier: Sequence[FinetuneEntry]) -> None:
+        """Raise ``ValueError`` unless the entry of back-translation exists and writes sources for targets."""
+        if self.augment is None:
+            return
+        name = self.augment.back_translation.model
+        field = f"finetune.{self.name}.augment.back_translation.model"
+        translators = {item.name: item for item in earlier if isinstance(item, Seq2SeqTaskEntry)}
+        translator = translators.get(name)
+        if translator is None:
+            raise ValueError(
+                f"{field}: {name!r} is not an earlier entry of finetune of the task seq2seq; those are: "
+                f"{', '.join(translators) or 'none'}"
+            )
+        if self.languages is None or translator.languages is None:
+            raise ValueError(f"{field}: set languages of both {self.name} and {name}")
+        if translator.languages != self.languages[::-1]:
+            own, other = ("-".join(item) for item in (self.languages, translator.languages))
+            raise ValueError(
+                f"{field}: {name} translates {other}; for {own} a model of the other direction is needed"
+            )
 
 
 class ChatEntry(FinetuneEntry):

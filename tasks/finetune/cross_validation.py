@@ -1,8 +1,7 @@
 """k-fold cross-validation of a classifier: predictions for training examples that it did not see."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -12,13 +11,11 @@ import pyarrow.parquet as pq
 from infra.compute.arrays import F64
 from lm.config.finetune import FinetuneConfig
 from lm.models.heads.config import parse
-from tasks.finetune.metrics.compute import Predictions, compute_metrics
 from tasks.finetune.runs import FinetuningRuns, Outcome
 
 if TYPE_CHECKING:
     from lm.objectives.examples import Rows
 
-PREDICTIONS_FILE = "out_of_fold.parquet"
 BATCH_SIZE = 32
 THRESHOLD = 0.5  # of the probability of each of several labels
 
@@ -59,22 +56,6 @@ def cross_validate(runs: FinetuningRuns, rate: float) -> tuple[list[Outcome], pa
         column = pa.array(scores.tolist(), pa.list_(pa.float64()))
         tables.append(columns.append_column("scores", column))
     return outcomes, pa.concat_tables(tables).combine_chunks()
-
-
-def summarize_folds(table: pa.Table, labels: Sequence[str], seed: int) -> dict[str, Any]:
-    """Return the metrics of the out-of-fold predictions: of all, and of each fold."""
-
-    def measure(own: pa.Table) -> dict[str, Any]:
-        scores = np.array(own["scores"].to_pylist(), np.float64)
-        predictions = Predictions(own["predicted"].to_pylist(), scores)
-        metrics = compute_metrics("classification", own, predictions, labels, seed)
-        return {name: value for name, value in metrics.items() if "/" not in name}
-
-    folds = sorted(set(table["fold"].to_pylist()))
-    return {
-        "metrics": measure(table),
-        "folds": [measure(table.filter(pc.equal(table["fold"], fold))) for fold in folds],
-    }
 
 
 def write_predictions(table: pa.Table, path: Path) -> None:

@@ -7,9 +7,11 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from lm.interpret.attention import attention_maps, attention_rollout
 from lm.interpret.labels import attribute_label, spell_tokens
 from tasks.finetune.metrics.compute import Predictions
 from tasks.finetune.predict.load import load_released
+from tasks.finetune.score import SHOWN_ORIGIN
 
 MAX_EXAMPLES = 3  # that the model got wrong, and as many that it got right
 MAX_TOKENS = 64  # of a text; more would not be read in the report
@@ -26,7 +28,8 @@ def explain_labels(folder: Path, test: pa.Table, own: Predictions) -> list[dict[
 
     Returns:
         For each its place (``id``, ``file``, ``row``), ``gold``, the explained label ``predicted`` with
-        its ``probability``, ``tokens``, ``scores``, and ``total`` and ``delta`` of ``Attribution``.
+        its ``probability``, ``tokens``, ``scores``, and ``total`` and ``delta`` of ``Attribution``; for the
+        first wrong and the first right one ``attention``, [T][T], followed through all layers.
     """
     released = load_released(folder)
     model, tokenizer = released.model, released.tokenizer
@@ -37,6 +40,7 @@ def explain_labels(folder: Path, test: pa.Table, own: Predictions) -> list[dict[
     ]
     wrong = [index for index in order if not is_right[index]][:MAX_EXAMPLES]
     right = [index for index in order if is_right[index]][:MAX_EXAMPLES]
+    pictured = {*wrong[:1], *right[:1]}
     explanations = []
     for index in (*wrong, *right):
         row = test.slice(index, 1).to_pylist()[0]
@@ -48,7 +52,7 @@ def explain_labels(folder: Path, test: pa.Table, own: Predictions) -> list[dict[
         found = attribute_label(model, tokenizer, tokens, max_steps=MAX_STEPS)
         explanations.append(
             {
-                **{key: row[key] for key in ("id", "file", "row")},
+                **{key: row[key] for key in SHOWN_ORIGIN},
                 "gold": gold[index],
                 "predicted": model.config.id2label[found.label],
                 "probability": found.probability,
@@ -56,6 +60,17 @@ def explain_labels(folder: Path, test: pa.Table, own: Predictions) -> list[dict[
                 "scores": found.attribution.scores.tolist(),
                 "total": found.attribution.total,
                 "delta": found.attribution.delta,
+                "attention": _roll_out(model, tokens) if index in pictured else None,
             }
         )
     return explanations
+
+
+def _roll_out(model: Any, tokens_t: torch.Tensor) -> list[list[float]] | None:
+    """Return which token's state comes from which, two digits each; ``None`` for models without attention."""
+    implementation = getattr(model.config, "_attn_implementation", None)
+    maps = attention_maps(model, tokens_t)
+    if maps is None:
+        return None
+    model.set_attn_implementation(implementation)
+    return [[round(value, 2) for value in row] for row in attention_rollout(maps)[-1].tolist()]

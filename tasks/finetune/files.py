@@ -1,8 +1,9 @@
 """The files of examples that an entry of `finetune` names."""
 
 import glob
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
@@ -25,7 +26,8 @@ class TaskFile:
 
     Attributes:
         split: ``train``, ``validation`` or ``test``, or ``files``: drawn per example.
-        names: base names; URLs may hold a secret, and are not kept.
+        names: base names, or if several files of the entry have the same one, paths below the folder that
+            holds them all. Whole URLs may hold a secret, and are not kept.
         data: their bytes.
     """
 
@@ -45,21 +47,40 @@ def load_files(entry: FinetuneEntry) -> list[TaskFile]:
     Raises:
         TaskFileError: if one is missing or cannot be read.
     """
-    return [
-        file
+    located = [
+        (own, urls, field)
         for split, patterns in entry.data.by_split.items()
         for number, pattern in enumerate(patterns)
-        for file in _load(split, pattern, f"finetune.{entry.name}.data.{split}.{number}")
+        for field in [f"finetune.{entry.name}.data.{split}.{number}"]
+        for own, urls in _locate(split, pattern, field)
+    ]
+    names = name_files([url for _, urls, _ in located for url in urls])
+    return [
+        TaskFile(
+            split,
+            tuple(names[url] for url in urls),
+            tuple(_read(url, field) for url in urls),
+        )
+        for split, urls, field in located
     ]
 
 
-def _load(split: str, pattern: str | tuple[str, str], field: str) -> Iterator[TaskFile]:
+def name_files(urls: Sequence[str]) -> dict[str, str]:
+    """Name files by their base names; by their paths below a common folder if two have the same."""
+    paths = {url: PurePosixPath(urlsplit(url).path) for url in urls}
+    if len({path.name for path in paths.values()}) == len(paths):
+        return {url: path.name for url, path in paths.items()}
+    levels = zip(*(path.parts[:-1] for path in paths.values()), strict=False)
+    common = sum(1 for _ in takewhile(lambda level: len(set(level)) == 1, levels))
+    return {url: PurePosixPath(*path.parts[common:]).as_posix() for url, path in paths.items()}
+
+
+def _locate(
+    split: str, pattern: str | tuple[str, str], field: str
+) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield the split and the URLs of each file that a pattern names; two of a pair."""
     if not isinstance(pattern, str):
-        yield TaskFile(
-            split,
-            tuple(_base_name(url) for url in pattern),
-            tuple(_read(url, field) for url in pattern),
-        )
+        yield split, pattern
         return
     folder = None
     if _may_be_folder(pattern):
@@ -73,7 +94,7 @@ def _load(split: str, pattern: str | tuple[str, str], field: str) -> Iterator[Ta
                 f"{field}: {pattern!r} has splits of its own; name it under data.files, or one of "
                 "its folders here"
             )
-        yield TaskFile(own or split, (_base_name(url),), (_read(url, field),))
+        yield own or split, (url,)
     if folder is not None:
         return
     try:
@@ -81,7 +102,7 @@ def _load(split: str, pattern: str | tuple[str, str], field: str) -> Iterator[Ta
     except StorageError as error:
         raise TaskFileError(f"{field}: {error}") from None
     for url in urls:
-        yield TaskFile(split, (_base_name(url),), (_read(url, field),))
+        yield split, (url,)
 
 
 def _may_be_folder(pattern: str) -> bool:
@@ -90,10 +111,6 @@ def _may_be_folder(pattern: str) -> bool:
     if not is_remote(pattern) and Path(pattern).is_dir():
         return True
     return not (parts.query or PurePosixPath(parts.path).suffix or glob.has_magic(pattern))
-
-
-def _base_name(url: str) -> str:
-    return PurePosixPath(urlsplit(url).path).name
 
 
 def _read_if_exists(url: str, field: str) -> bytes | None:

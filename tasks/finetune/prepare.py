@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from infra.dataset.failure_limit import FailureLimit
 from infra.dataset.fingerprint import json_sha256
@@ -12,17 +13,21 @@ from infra.dataset.ledger import LEDGER_SCHEMA, Verdict, dropped, failed, verdic
 from infra.dataset.manifest import Counts
 from infra.dataset.stage import PartResult
 from infra.errors import UserError
-from infra.schemas.examples import EXAMPLES, SPLITS, Split, Task, example_schema
+from infra.minhash.shingles import normalize
+from infra.removals.examples import match_examples
+from infra.removals.match import REMOVED, Removal
+from infra.schemas.examples import EXAMPLES, SOURCE, SPLITS, Split, Task, example_schema
 from tasks.finetune.config import ClassificationEntry, FinetuneEntry
 from tasks.finetune.data.config import LabelDataConfig
+from tasks.finetune.data.groups import group_near_duplicates
 from tasks.finetune.data.read import ReadOptions, read_examples
 from tasks.finetune.data.records import DataFileError, Rejection
 from tasks.finetune.data.splits import (
-    NearDuplicates,
     assign_folds,
     draw_splits,
     example_ids,
     find_duplicates,
+    near_duplicates,
     split_inputs,
 )
 from tasks.finetune.data.swapped import find_swapped
@@ -54,7 +59,7 @@ def read_options(entry: FinetuneEntry) -> ReadOptions:
 
 
 def prepare_examples(
-    entry: FinetuneEntry, files: Sequence[TaskFile], seed: int
+    entry: FinetuneEntry, files: Sequence[TaskFile], seed: int, removals: Sequence[Removal] = ()
 ) -> Iterator[PartResult]:
     """Make the examples of all files of an entry, a part per file.
 
@@ -64,14 +69,16 @@ def prepare_examples(
         entry: how they are read and split.
         files: their bytes.
         seed: of splits and folds.
+        removals: what was removed from the recipe: examples, or what they are from.
 
     Raises:
         TaskDataError: if a split is empty, or a label has one example.
     """
     task = cast("Task", entry.task_name)
     read = [_read_file(entry, task, file) for file in files]
-    # Of a task's columns, and `row`.
+    # Of a task's columns, `row`, and where each is from.
     examples = pa.concat_tables([table for table, _ in read])
+    examples = _fill_license(examples, entry.data.license)
     owners = [number for number, (table, _) in enumerate(read) for _ in range(table.num_rows)]
     ids, inputs = example_ids(task, examples), split_inputs(task, examples)
     drawn = draw_splits(inputs, seed, entry.data.validation_fraction, entry.data.test_fraction)
@@ -86,7 +93,11 @@ def prepare_examples(
                 verdicts[index] = failed(SEVERAL_LABELS, labels=labels)
     for index in _find_swapped(entry, examples):
         verdicts[index] = failed("swapped_languages", languages=getattr(entry, "languages"))  # noqa: B009
-    # An example that failed is no duplicate, and nothing is a duplicate of it.
+    sources = examples.select(SOURCE.names).append_column("id", pa.array(ids, pa.string()))
+    for index, match in enumerate(match_examples(sources, removals).tolist()):
+        if match >= 0:
+            verdicts[index] = dropped(REMOVED, **removals[match].to_json())
+    # An example that failed or was removed is no duplicate, and nothing is a duplicate of it.
     rest = [index for index, verdict in enumerate(verdicts) if verdict.kept]
     found = _find_duplicates(
         entry,
@@ -101,7 +112,7 @@ def prepare_examples(
     if task == "classification":
         _check_labels(entry, examples["labels"].to_pylist(), verdicts)
     folds = _assign_folds(entry, examples, inputs, splits, verdicts, seed)
-    table = examples.select(EXAMPLES[task].names)
+    table = examples.select([*SOURCE.names, *EXAMPLES[task].names])
     rows = examples["row"]
     for number, (file, (own, rejected)) in enumerate(zip(files, read, strict=True)):
         own_rows = [index for index, owner in enumerate(owners) if owner == number]
@@ -116,7 +127,7 @@ def prepare_examples(
         }
         columns = table.take(pa.array(kept, pa.int64()))
         result = pa.table(
-            {**origin, **{column: columns[column] for column in columns.column_names}},
+            {**{column: columns[column] for column in columns.column_names}, **origin},
             schema=example_schema(task),
         )
         numbers = rows.to_pylist()
@@ -148,6 +159,14 @@ def summarize_examples(task: str, examples: pa.Table) -> dict[str, Any]:
     return stats
 
 
+def _fill_license(examples: pa.Table, license_: str | None) -> pa.Table:
+    """Give the entry's license to the examples that state none of their own."""
+    if license_ is None:
+        return examples
+    index = examples.schema.get_field_index("license")
+    return examples.set_column(index, "license", pc.fill_null(examples["license"], license_))
+
+
 def _read_file(
     entry: FinetuneEntry, task: Task, file: TaskFile
 ) -> tuple[pa.Table, list[Rejection]]:
@@ -173,9 +192,9 @@ def _find_duplicates(
     splits: Sequence[Split],
     seed: int,
 ) -> list[Verdict]:
-    threshold = entry.data.near_duplicate_threshold
-    near = None if threshold is None else NearDuplicates(threshold=threshold, seed=seed % 2**32)
-    return find_duplicates(ids, inputs, splits, near)
+    return find_duplicates(
+        ids, inputs, splits, near_duplicates(entry.data.near_duplicate_threshold, seed)
+    )
 
 
 def _find_swapped(entry: FinetuneEntry, examples: pa.Table) -> list[int]:
@@ -244,10 +263,14 @@ def _assign_folds(
         return {}
     rows = [i for i, split in enumerate(splits) if split == "train" and verdicts[i].kept]
     strata = ["\n".join(labels) for labels in examples["labels"].to_pylist()]
+    keys = [normalize(inputs[i]) for i in rows]
+    if near := near_duplicates(entry.data.near_duplicate_threshold, seed):
+        distinct = list(dict.fromkeys(keys))
+        groups = group_near_duplicates(distinct, near)
+        first = {key: distinct[group] for key, group in zip(distinct, groups, strict=True)}
+        keys = [first[key] for key in keys]
     try:
-        folds = assign_folds(
-            [inputs[i] for i in rows], [strata[i] for i in rows], entry.folds, seed
-        )
+        folds = assign_folds(keys, [strata[i] for i in rows], entry.folds, seed)
     except ValueError as error:
         raise TaskDataError(f"finetune.{entry.name}.folds: {error}") from None
     return dict(zip(rows, folds, strict=True))

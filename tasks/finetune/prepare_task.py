@@ -11,11 +11,12 @@ from infra.dataset.dataset import Dataset, PartRef
 from infra.dataset.fingerprint import json_sha256
 from infra.dataset.manifest import Counts
 from infra.dataset.stage import Context, DatasetSpec, Stage, WorkUnit, build_dataset
+from infra.removals.match import Removal, fingerprint_input
 from infra.schemas.examples import SPLITS, example_schema
 from tasks.finetune.config import FinetuneEntry
 from tasks.finetune.data.overlap import OverlapIndex, find_ngrams
 from tasks.finetune.data.splits import split_inputs
-from tasks.finetune.files import load_files
+from tasks.finetune.files import TaskFile, TaskFileError, load_files
 from tasks.finetune.prepare import (
     STAGE_NAME,
     check_rejected,
@@ -32,23 +33,34 @@ STAGE = Stage(
 OVERLAP_TASKS = 32  # over which the parts of the corpus are divided
 
 
-def spec(ctx: Context, *, entry: FinetuneEntry, corpus: Dataset | None) -> DatasetSpec:
+def spec(
+    ctx: Context,
+    *,
+    entry: FinetuneEntry,
+    corpus: Dataset | None,
+    removals: Sequence[Removal] = (),
+) -> DatasetSpec:
     """Describe the examples of an entry's files.
 
     The corpus decides no example, only the statistics of the overlap: the content stays the same if
-    it changes, and so no model is fine-tuned again.
+    it changes, and so no model is fine-tuned again. The same holds for removals that no example matches.
 
     Raises:
         TaskFileError: if a file cannot be read.
     """
     config = {"seed": ctx.seed, **entry.prepare_key()}
-    digests = tuple(json_sha256(file.key) for file in load_files(entry))
     inputs = () if corpus is None else (corpus,)
-    return DatasetSpec(STAGE, entry.name, config, inputs, digests)
+    outside = (*_digests(load_files(entry)), *fingerprint_input(removals))
+    return DatasetSpec(STAGE, entry.name, config, inputs, outside)
 
 
 def build(
-    ctx: Context, spec: DatasetSpec, *, entry: FinetuneEntry, corpus: Dataset | None
+    ctx: Context,
+    spec: DatasetSpec,
+    *,
+    entry: FinetuneEntry,
+    corpus: Dataset | None,
+    removals: Sequence[Removal] = (),
 ) -> Dataset:
     """Read the files and commit their examples.
 
@@ -57,13 +69,16 @@ def build(
         ``labels``, ``label_counts`` and ``overlap`` with the corpus.
 
     Raises:
-        TaskFileError: if a file cannot be read.
+        TaskFileError: if a file cannot be read, or has changed since the run began.
         TaskDataError: if a split is empty, or a label has one example.
     """
     files = load_files(entry)
-    unit = WorkUnit(
-        json_sha256([entry.name, [file.key for file in files]]), (entry, files, ctx.seed)
-    )
+    if (*_digests(files), *fingerprint_input(removals)) != spec.external_inputs:
+        raise TaskFileError(
+            f"finetune.{entry.name}.data: a file has changed since the run began; start it again"
+        )
+    key = [entry.name, [file.key for file in files], fingerprint_input(removals)]
+    unit = WorkUnit(json_sha256(key), (entry, files, ctx.seed, removals))
 
     def stats(parts: Sequence[PartRef]) -> dict[str, Any]:
         check_rejected(entry, sum((part.record.counts for part in parts), Counts()))
@@ -77,6 +92,10 @@ def build(
         )
 
     return build_dataset(ctx, spec, [unit], prepare_examples, stats=stats)
+
+
+def _digests(files: Sequence[TaskFile]) -> tuple[str, ...]:
+    return tuple(json_sha256(file.key) for file in files)
 
 
 def find_overlap(

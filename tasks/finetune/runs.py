@@ -13,7 +13,7 @@ import pyarrow as pa
 from infra.dataset.dataset import Dataset
 from infra.dataset.stage import DatasetSpec
 from infra.errors import UserError
-from lm.config.finetune import FinetuneConfig, FinetuneModelConfig
+from lm.config.finetune import BASE_WEIGHTS, FinetuneConfig, FinetuneModelConfig
 from lm.data.example_loader import TRAIN_ROWS, VALIDATION_ROWS
 from lm.launch.rollback import TrainingRun, train_with_rollback
 from lm.launch.torchrun import TrainingConfigError
@@ -159,6 +159,9 @@ class FinetuningRuns:
         if "validation_interval" not in run.model_fields_set:  # once per epoch
             per_epoch = max(1, examples // entry.optim.batch_size)
             run = run.model_copy(update={"validation_interval": per_epoch})
+        starts_from_file = self.base.folder is not None and not self.variant.from_scratch
+        if starts_from_file:
+            self.base.write_weights(folder / BASE_WEIGHTS)
         sizes, _ = parse(self.base.model_config)
         config = FinetuneConfig.model_validate(
             {
@@ -173,6 +176,7 @@ class FinetuningRuns:
                 "fim_fraction": getattr(entry, "fim_fraction", 0.0),
                 "max_length": self.max_length,
                 "examples": examples,
+                "starts_from_file": starts_from_file,
             }
         )
         key = {
@@ -180,13 +184,14 @@ class FinetuningRuns:
             "inputs": [i.content for i in self.spec.inputs],
             "lr": rate,
         }
+        base = self.base.model
         job = TrainJob(
             config,
             self.seed,
             self.examples.storage,
             folder,
             {**key, "run": label, "external": list(self.spec.external_inputs)},
-            None if self.variant.from_scratch else self.base.model.storage,
+            None if self.variant.from_scratch or base is None else base.storage,
             checkpoint_url(config, folder),
         )
         return TrainingRun(job)

@@ -6,9 +6,9 @@ from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from infra.dataset.fingerprint import bytes_sha256
-from infra.schemas.examples import Task
+from infra.schemas.examples import SOURCE, Task
 from tasks.finetune.config import Variant
 from tasks.finetune.metrics.compute import (
     Predictions,
@@ -21,6 +21,7 @@ from tasks.finetune.metrics.retrieval import make_retrieval_test
 
 MODEL = "model"  # the name of the fine-tuned model among the systems
 MAX_ERRORS = 12
+SHOWN_ORIGIN = ("id", "file", "row", *SOURCE.names)  # of an example that a report quotes
 # One row per example and system. `prediction` is JSON, as ``Predictions.items`` has it.
 SCHEMA = pa.schema(
     [
@@ -33,10 +34,14 @@ SCHEMA = pa.schema(
 
 
 def item_ids(task: str, test: pa.Table) -> list[str]:
-    """Return what each prediction is of: the id of an example, or a digest of a query."""
+    """Return the id of the example that each prediction is of; of a query, its first example's."""
     if task == "embedding":
-        queries = make_retrieval_test(test).queries
-        return [bytes_sha256(query.encode())[:32] for query in queries]
+        first: dict[str, str] = {}
+        for query, example_id in zip(
+            test["query"].to_pylist(), test["id"].to_pylist(), strict=True
+        ):
+            first.setdefault(query, example_id)
+        return [first[query] for query in make_retrieval_test(test).queries]
     return [str(item) for item in test["id"].to_pylist()]
 
 
@@ -86,11 +91,12 @@ def summarize(
         system, with intervals and p-values; ``details`` of the model; ``main_metric``; ``errors``, a
         sample.
     """
-    task = cast("Task", variant.entry.task_name)
+    task, tokenizer = cast("Task", variant.entry.task_name), variant.entry.bleu_tokenizer
     own = systems[MODEL]
     others = {name: item for name, item in systems.items() if name != MODEL}
     metrics = {
-        name: compute_metrics(task, test, item, labels, seed) for name, item in systems.items()
+        name: compute_metrics(task, test, item, labels, seed, tokenizer)
+        for name, item in systems.items()
     }
     return {
         "task": task,
@@ -99,10 +105,33 @@ def summarize(
         "n": test.num_rows,
         "systems": metrics,
         "differences": {
-            name: paired_test(task, test, own, item, labels, seed) for name, item in others.items()
+            name: paired_test(task, test, own, item, labels, seed, tokenizer)
+            for name, item in others.items()
         },
-        "details": describe_predictions(task, test, own, labels),
+        "details": describe_predictions(task, test, own, labels, tokenizer),
         "errors": _sample_errors(task, test, own),
+    }
+
+
+def summarize_folds(table: pa.Table, labels: Sequence[str], seed: int) -> dict[str, Any]:
+    """Return the metrics of out-of-fold predictions: of all, and of each fold.
+
+    Args:
+        table: the rows of ``OUT_OF_FOLD_FILE``.
+        labels: all classes.
+        seed: of the resamples.
+    """
+
+    def measure(own: pa.Table) -> dict[str, Any]:
+        scores = np.array(own["scores"].to_pylist(), np.float64)
+        predictions = Predictions(own["predicted"].to_pylist(), scores)
+        metrics = compute_metrics("classification", own, predictions, labels, seed)
+        return {name: value for name, value in metrics.items() if "/" not in name}
+
+    folds = sorted(set(table["fold"].to_pylist()))
+    return {
+        "metrics": measure(table),
+        "folds": [measure(table.filter(pc.equal(table["fold"], fold))) for fold in folds],
     }
 
 
@@ -123,7 +152,7 @@ def _sample_errors(task: str, test: pa.Table, own: Predictions) -> list[dict[str
             predicted in gold or (not gold and not predicted) if task == "qa" else predicted == gold
         )
         if not right:
-            origin = {key: row[key] for key in ("id", "file", "row")}
+            origin = {key: row[key] for key in SHOWN_ORIGIN}
             errors.append(
                 {**origin, "input": _show_input(task, row), "gold": gold, "predicted": predicted}
             )

@@ -1,9 +1,11 @@
 """The stage `score`: a fine-tuned model, as it was released, and its baselines on the test examples."""
 
+import io
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from infra.compute.progress import Progress
 from infra.dataset.dataset import Dataset, PartRef
@@ -11,10 +13,21 @@ from infra.dataset.fingerprint import json_sha256
 from infra.dataset.ledger import ledger_table
 from infra.dataset.model_folder import model_folder
 from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
-from infra.schemas.examples import Task
+from infra.schemas.examples import OUT_OF_FOLD_FILE, Task
+from infra.schemas.metrics import ITEMS_FILE, METRIC_ROWS, make_items
 from tasks.finetune.baselines.fit import fit_baselines
 from tasks.finetune.config import FinetuneEntry, Variant
-from tasks.finetune.score import MODEL, SCHEMA, from_rows, summarize, to_rows
+from tasks.finetune.metrics.compute import metric_stats
+from tasks.finetune.metrics.items import item_rows, metric_rows
+from tasks.finetune.score import (
+    MODEL,
+    SCHEMA,
+    from_rows,
+    item_ids,
+    summarize,
+    summarize_folds,
+    to_rows,
+)
 from tasks.finetune.selection import Selection, select_examples
 
 STAGE = Stage(
@@ -28,7 +41,13 @@ STAGE = Stage(
 
 
 def spec(
-    ctx: Context, *, variant: Variant, model: Dataset, examples: Dataset, rivals: Sequence[Dataset]
+    ctx: Context,
+    *,
+    variant: Variant,
+    model: Dataset,
+    examples: Dataset,
+    rivals: Sequence[Dataset],
+    validated: Dataset | None = None,
 ) -> DatasetSpec:
     """Describe the scores of a released model.
 
@@ -41,6 +60,7 @@ def spec(
         model: its release.
         examples: of its entry.
         rivals: scores of other models of the entry, which it is compared with.
+        validated: the data set of `finetune`, if it has out-of-fold predictions.
     """
     entry = variant.entry
     config = {
@@ -49,7 +69,9 @@ def spec(
         "budget": variant.budget,
         **entry.score_key(),
     }
-    return DatasetSpec(STAGE, variant.name, config, (model, examples, *rivals))
+    return DatasetSpec(
+        STAGE, variant.name, config, (model, examples, *rivals, *([validated] if validated else []))
+    )
 
 
 def build(
@@ -60,6 +82,7 @@ def build(
     model: Dataset,
     examples: Dataset,
     rivals: Sequence[Dataset],
+    validated: Dataset | None = None,
 ) -> Dataset:
     """Predict the test examples with the model and with the baselines.
 
@@ -87,6 +110,10 @@ def build(
         for rival in rivals:
             systems[str(rival.source)] = from_rows(rival.table())[MODEL]
         summary = summarize(variant, selection.test, systems, labels, ctx.seed)
+        summary[METRIC_ROWS] = metric_rows(summary["systems"][MODEL])
+        if validated is not None:
+            table = pq.read_table(io.BytesIO(validated.read(OUT_OF_FOLD_FILE)))
+            summary["cross_validation"] = summarize_folds(table, labels, ctx.seed)
         if entry.task_name == "classification":
             from tasks.finetune.explanations import explain_labels
 
@@ -106,7 +133,7 @@ def score_systems(
 ) -> Iterator[PartResult]:
     """Predict the test examples with the model, or with all baselines of the task."""
     task, test = cast("Task", entry.task_name), selection.test
-    tables = [SCHEMA.empty_table()]
+    tables, files = [SCHEMA.empty_table()], dict[str, bytes]()
     if model is not None:
         from lm.models.single_thread import single_thread
         from tasks.finetune.predict.predict import predict_test
@@ -114,8 +141,10 @@ def score_systems(
         with single_thread():
             predictions = predict_test(model_folder(model), selection, entry)
         tables.append(to_rows(task, test, MODEL, predictions))
+        stats = metric_stats(task, test, predictions, labels, entry.bleu_tokenizer)
+        files = {ITEMS_FILE: make_items(item_rows(task, test, item_ids(task, test), stats))}
     else:
         fitted = fit_baselines(task, selection.train, selection.validation, test, labels, seed)
         tables += [to_rows(task, test, name, predictions) for name, predictions in fitted]
     rows = pa.concat_tables(tables).combine_chunks()
-    yield PartResult(rows, ledger_table(STAGE.name, rows["id"].to_pylist()))
+    yield PartResult(rows, ledger_table(STAGE.name, rows["id"].to_pylist()), files)

@@ -125,7 +125,7 @@ def _add_names_for_other_readers(folder: Path) -> None:
 
 
 def add_model_config(folder: Path, model_config: Mapping[str, Any]) -> None:
-    """Add ``model_config`` to ``config.json``: fine-tuning starts from such a folder (``lm.models.released``)."""
+    """Add ``model_config`` to ``config.json``: fine-tuning starts from such a folder (``tasks.finetune.base``)."""
     path = folder / "config.json"
     config = json.loads(path.read_text())
     config[MODEL_CONFIG_KEY] = dict(model_config)

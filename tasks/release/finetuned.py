@@ -15,6 +15,7 @@ from infra.dataset.stage import Context, DatasetSpec, commit_files
 from lm.models.heads.config import parse
 from lm.models.heads.hf import run_hf_model, to_hf_model
 from lm.models.hf_auto import load_model
+from lm.models.registry import family_name
 from lm.models.seq2seq.sections import Seq2SeqConfig
 from lm.models.transformers_lock import TRANSFORMERS_LOCK
 from lm.objectives.chat import TEMPLATE, TURN_END
@@ -34,10 +35,9 @@ from tasks.release.finetuned_card import render_finetuned_card
 from tasks.release.model_card import collect_lineage
 
 FILES = ("config.json", "model.safetensors", "reference_logits.safetensors", "tokenizer.json")
-ENCODERS = ("bert", "modernbert")
 
 
-def build(ctx: Context, spec: DatasetSpec, *, model: Dataset, tokens: Dataset) -> Dataset:
+def build(ctx: Context, spec: DatasetSpec, *, model: Dataset, tokens: Dataset | None) -> Dataset:
     """Export, check, and commit.
 
     Returns:
@@ -61,7 +61,7 @@ def build(ctx: Context, spec: DatasetSpec, *, model: Dataset, tokens: Dataset) -
         with TRANSFORMERS_LOCK:
             difference = export_finetuned(trained, task, folder)
             hf_class = read_hf_class(folder)
-        lineage = collect_lineage(ctx.storage, [model, tokens])
+        lineage = collect_lineage(ctx.storage, [model, *([tokens] if tokens else [])])
         has_own_code = any(folder.glob("*.py"))
         text = render_finetuned_card(
             model, tokens, config, lineage, hf_class, has_own_code=has_own_code
@@ -146,7 +146,7 @@ def template(trained: TrainedModel, task: str, base: Any) -> Any:
             single=["$A:0", f"{name}:0"], special_tokens=[(name, trained.eos)]
         )
     # A decoder writes the target after the end of the source.
-    ends_text = base.architecture in ENCODERS or task == "seq2seq"
+    ends_text = family_name(base.architecture) == "encoder" or task == "seq2seq"
     return text_template(tokenizer, trained.eos, ends_text=ends_text)
 
 

@@ -1,5 +1,6 @@
 """Write the model card of a fine-tuned model."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -126,7 +127,7 @@ TEXTS = {
 
 def render_finetuned_card(
     model: Dataset,
-    tokens: Dataset,
+    tokens: Dataset | None,
     config: Mapping[str, Any],
     lineage: Sequence[LineageEntry],
     hf_class: str,
@@ -137,7 +138,7 @@ def render_finetuned_card(
 
     Args:
         model: the data set of `finetune`.
-        tokens: the token shards that the base was trained on.
+        tokens: the token shards that the base was trained on; ``None`` if it is a released folder.
         config: the model's ``config.json``.
         lineage: the data sets that it was made from.
         hf_class: the class that loads it.
@@ -210,7 +211,8 @@ def render_finetuned_card(
                 "It was not checked for uses in which an error does harm."
             ),
             "",
-            *data_section(lineage),
+            *_task_data(lineage),
+            *_base_data(stats, lineage),
             "## Training",
             "",
             *markdown_table(
@@ -223,6 +225,44 @@ def render_finetuned_card(
             "",
         ]
     )
+
+
+def _task_data(lineage: Sequence[LineageEntry]) -> list[str]:
+    """Return the lines about the licenses of the examples, with an empty one at the end."""
+    counts: Counter[str] = Counter()
+    for item in lineage:
+        if item.stage == "prepare" and item.dataset is not None:
+            for part in item.dataset.parts:
+                licenses = part.table(["license"])["license"].to_pylist()
+                counts.update(name or "not stated" for name in licenses)
+    rows = [(name, f"{count:,}") for name, count in counts.most_common()]
+    return [
+        "## Examples",
+        "",
+        "Licenses of all examples, those of validation and test included, as the recipe or their files state them:",
+        "",
+        *(
+            markdown_table(("license", "examples"), rows)
+            if rows
+            else ["they are not in the store."]
+        ),
+        "",
+    ]
+
+
+def _base_data(stats: Mapping[str, Any], lineage: Sequence[LineageEntry]) -> list[str]:
+    """Return the lines about the base's data, with an empty one at the end."""
+    if not stats["from_folder"]:
+        return data_section(lineage)
+    return [
+        "## Data of the base",
+        "",
+        (
+            f"The base is the released model `{stats['base']}`. What it was trained on, and under which licenses, is "
+            "on its own card."
+        ),
+        "",
+    ]
 
 
 _DECODER_SEQ2SEQ = TaskText(

@@ -213,11 +213,10 @@ def render_counted_card(
     )
 
 
-def front_matter(tokens: Dataset, library: str | None, pipeline_tag: str) -> list[str]:
-    """Return the YAML at the beginning of a card."""
-    languages = sorted(
-        key for key in tokens.stats.get("by_language", {}) if key and len(key) in (2, 3)
-    )
+def front_matter(tokens: Dataset | None, library: str | None, pipeline_tag: str) -> list[str]:
+    """Return the YAML at the beginning of a card; without token shards it names no languages."""
+    by_language = {} if tokens is None else tokens.stats.get("by_language", {})
+    languages = sorted(key for key in by_language if key and len(key) in (2, 3))
     lines = ["---", *([f"library_name: {library}"] if library else [])]
     lines.append(f"pipeline_tag: {pipeline_tag}")
     if languages:

@@ -35,29 +35,30 @@ def spec(
     ctx: Context,  # noqa: ARG001
     *,
     model: Dataset,
-    tokens: Dataset,
+    tokens: Dataset | None,
     formats: Sequence[str] = (),
 ) -> DatasetSpec:
     """Describe the release of a trained model; its code version covers the model's family only.
 
     Args:
         ctx: the run.
-        model: the trained model.
-        tokens: the token shards that it was trained on.
+        model: to be exported.
+        tokens: what it, or its base, was trained on; ``None`` if its base is a released folder.
         formats: further formats, of `release.formats`.
     """
+    inputs = (model,) if tokens is None else (model, tokens)
     if is_finetuned(model):
         own = ("tasks.release.finetuned", *hf_modules(model.stats["architecture"]))
         stage = replace(STAGE, modules=(*STAGE.modules, *own))
-        return DatasetSpec(stage, model.source, {}, (model, tokens))
+        return DatasetSpec(stage, model.source, {}, inputs)
     package = trained_package(model.manifest.config)
     modules = (*STAGE.modules, *hf_modules(package), *counting_modules(package, "export"))
     if not formats:
         stage = replace(STAGE, modules=modules)
-        return DatasetSpec(stage, model.source, {}, (model, tokens))
+        return DatasetSpec(stage, model.source, {}, inputs)
     libraries = (*STAGE.libraries, *_format_libraries(formats))
     stage = replace(STAGE, modules=(*modules, *FORMAT_MODULES), libraries=libraries)
-    return DatasetSpec(stage, model.source, {"formats": sorted(formats)}, (model, tokens))
+    return DatasetSpec(stage, model.source, {"formats": sorted(formats)}, inputs)
 
 
 def build(
@@ -65,7 +66,7 @@ def build(
     spec: DatasetSpec,
     *,
     model: Dataset,
-    tokens: Dataset,
+    tokens: Dataset | None,
     formats: Sequence[str] = (),
 ) -> Dataset:
     """Export, check, and commit.
@@ -84,6 +85,7 @@ def build(
         # By name, so that the code version of other releases does not cover it.
         finetuned: Any = import_module("tasks.release.finetuned")
         return cast("Dataset", finetuned.build(ctx, spec, model=model, tokens=tokens))
+    assert tokens is not None  # only a fine-tuned model can be of others
     counting = load_counting(trained_package(model.manifest.config), "export")
     if counting is not None:
         return _build_counted(ctx, spec, model, tokens, counting)

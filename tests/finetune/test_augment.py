@@ -8,7 +8,7 @@ import pytest
 
 from infra.schemas.examples import example_schema
 from tasks.finetune.augment import augment_examples, edit_text
-from tasks.finetune.config import AugmentConfig
+from tasks.finetune.augment_config import AugmentConfig
 
 TEXT = "the quick brown fox jumps over a lazy dog and runs away from it"
 

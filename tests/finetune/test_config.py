@@ -71,7 +71,7 @@ def test_every_field_decides_what_it_should() -> None:
         parsed = Recipe.model_validate(recipe(entry(task=task, base=base))).finetune[0]
         assert set(parsed.weights_key()) == decides_weights
         assert set(parsed.prepare_key()) == fields & PREPARE_KEY
-        assert set(parsed.score_key()) == (fields & SCORE_KEY) | {"max_length"}
+        assert set(parsed.score_key()) == (fields & SCORE_KEY) | {"max_length", "bleu_tokenizer"}
 
 
 @pytest.mark.parametrize(
@@ -109,6 +109,7 @@ def test_a_base_that_cannot_do_the_task_is_named(changes: dict[str, Any], field:
         ({"folds": 1}, "folds"),
         ({"task": "embedding", "folds": 2}, "folds"),
         ({"task": "embedding", "run": {"num_processes": 2}}, "run.num_processes"),
+        ({"task": "embedding", "optim": {"label_smoothing": 0.1}}, "optim.label_smoothing"),
         ({"optim": {"batch_size": 3}}, "optim.batch_size"),
         (
             {"optim": {"lr_grid": [0.1, 0.2]}, "data": {"files": ["x"], "validation_fraction": 0}},
@@ -144,3 +145,43 @@ def test_columns_may_be_numbers() -> None:
         "words": "0",
         "tags": "-1",
     }
+
+
+def pair(name: str, languages: list[str] | None, translator: str | None = None) -> dict[str, Any]:
+    value = entry(name=name, task="seq2seq", base="s2s")
+    if languages:
+        value["languages"] = languages
+    if translator:
+        value["augment"] = {"back_translation": {"model": translator}}
+    return value
+
+
+def test_targets_are_translated_back_by_an_earlier_entry_of_the_other_direction() -> None:
+    Recipe.model_validate(recipe(pair("back", ["de", "en"]), pair("t", ["en", "de"], "back")))
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [pair("t", ["en", "de"], "nobody")],
+        [pair("t", ["en", "de"], "back"), pair("back", ["de", "en"])],
+        [entry(name="back"), pair("t", ["en", "de"], "back")],
+        [pair("back", ["en", "de"]), pair("t", ["en", "de"], "back")],
+        [pair("back", None), pair("t", ["en", "de"], "back")],
+        [pair("back", ["de", "en"]), pair("t", None, "back")],
+    ],
+)
+def test_a_translator_that_does_not_exist_or_of_the_wrong_direction_is_named(
+    entries: list[dict[str, Any]],
+) -> None:
+    with pytest.raises(ValidationError) as error:
+        Recipe.model_validate(recipe(*entries))
+    (message,) = format_validation_errors("r.yaml", error.value)
+    assert "finetune.t.augment.back_translation.model" in message
+
+
+def test_a_base_with_a_slash_is_a_folder() -> None:
+    (item,) = Recipe.model_validate(recipe(entry(base="s3://bucket/model"))).finetune
+    assert item.base_folder == "s3://bucket/model"
+    (item,) = Recipe.model_validate(recipe(entry())).finetune
+    assert item.base_folder is None

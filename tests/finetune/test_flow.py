@@ -18,6 +18,8 @@ from tests.views.real_run import prose
 from views.documents.dropped import sample_dropped
 from views.history.document_history import document_history
 from views.removal.exposure import update_exposure
+from views.removal.impact import compute_impact
+from views.removal.residue import find_residue
 from views.report.page import collect_page, render
 from views.verify.verify import verify_run
 
@@ -114,3 +116,32 @@ def test_a_recipe_ends_in_a_section_of_the_report(tmp_path: Path) -> None:
     exposed = {item.model: item for item in update_exposure(storage, "tuned", [removal], STEPS)}
     assert set(exposed) == models
     assert exposed["cue"].via_models[0]["model"] == "encoder"
+
+    # Examples have addresses, too: their models are known, and a removal reaches them.
+    prepared = next(result.dataset for result in results if result.stage == "prepare")
+    rows = {row["split"]: row for row in prepared.table().to_pylist()}
+    (history,) = document_history(storage, rows["train"]["id"], STEPS).runs
+    kept = next(event for event in history.events if event.stage == "prepare")
+    assert (kept.details["file"], kept.details["row"]) == ("cue.jsonl", rows["train"]["row"])
+    trained_on = {e.details["model"] for e in history.events if e.verdict == "exposed"}
+    assert {"cue", "cue-scratch"} <= trained_on <= {"cue", "cue-50pct", "cue-scratch"}
+    (history,) = document_history(storage, f"cue.jsonl:{rows['test']['row']}", STEPS).runs
+    assert not any(event.verdict == "exposed" for event in history.events)
+
+    removals = [parse_removal("id", rows[split]["id"]) for split in ("train", "test")]
+    impact = compute_impact(storage, "tuned", removals, STEPS)
+    assert [(item.documents, item.examples) for item in impact] == [(0, 1), (0, 1)]
+    records = {item.model: item for item in update_exposure(storage, "tuned", removals, STEPS)}
+    assert set(records) == trained_on
+    assert all(item.documents == item.examples == 1 for item in records.values())
+    residue = {
+        item.path.split("/")[0]: item for item in find_residue(storage, "tuned", removals, STEPS)
+    }
+    assert residue["prepare"].documents == 2
+    assert residue["score"].documents == 1
+    assert {error["id"] for error in task.errors} <= set(prepared.table()["id"].to_pylist())
+    append_removals(storage, "tuned", removals)
+    (shown,) = collect_page(storage, record, STEPS).data("finetune")
+    assert not {item["id"] for item in (*shown.errors, *shown.explanations)} & {rows["test"]["id"]}
+    assert task.charts
+    assert len(task.curve_systems) == 4

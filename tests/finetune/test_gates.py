@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from infra.schemas.metrics import read_items, read_metrics
 from tests.finetune.planted_tasks import planted
 from tests.finetune.tiny_runs import ENCODER, TinyStore, entry, variant, write_jsonl
 
@@ -49,6 +50,10 @@ def test_a_planted_task_is_solved(case: str, store: TinyStore, tmp_path: Path) -
     scores = store.score(variant(item), store.release(model), examples)
     value = scores.stats["systems"]["model"][metric]["value"]
     assert value <= wanted if metric in LOWER_IS_BETTER else value >= wanted
+    # What is published: the same value, and that of each example.
+    published = {row["name"]: row["value"] for row in read_metrics(scores).to_pylist()}
+    assert published[f"suite.test.{metric}"] == pytest.approx(value, abs=1e-6)
+    assert len(read_items(scores)) >= scores.stats["n"] * (task != "embedding")
     for explained in scores.stats.get("explanations", ()):
         assert len(explained["tokens"]) == len(explained["scores"])
         assert abs(explained["delta"]) < 0.1 + 0.1 * abs(explained["total"])

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from infra.dataset.model_folder import model_folder
 from tasks.finetune.predict.classification import predict_labels
@@ -15,6 +16,7 @@ from tests.finetune.tiny_runs import ENCODER, TinyStore, entry, variant, write_j
 from tests.lm.corpora import tokenizer
 
 
+@pytest.mark.usefixtures("in_process")
 def test_labels_of_pairs_and_of_single_texts_do_not_depend_on_each_other(tmp_path: Path) -> None:
     store = TinyStore(tmp_path)
     rows, own = planted("classification", count=60)

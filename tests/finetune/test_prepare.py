@@ -8,7 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from tasks.finetune.files import TaskFileError
+from infra.removals.match import parse_removal
+from tasks.finetune import prepare_task
+from tasks.finetune.files import TaskFileError, name_files
 from tasks.finetune.prepare import SEVERAL_LABELS, TaskDataError
 from tests.finetune.tiny_runs import TinyStore, entry, write_jsonl
 
@@ -182,3 +184,74 @@ def test_a_folder_of_datasets_keeps_its_splits(store: TinyStore, tmp_path: Path)
     misplaced = {"train": [str(tmp_path / "hub")], "test": [str(tmp_path / "hub" / "test")]}
     with pytest.raises(TaskFileError, match=r"data\.train\.0"):
         store.prepare(entry("classification", "", data=misplaced))
+
+
+def test_removed_examples_and_those_of_removed_sources_are_left_out(
+    store: TinyStore, tmp_path: Path
+) -> None:
+    rows = sentences(60)
+    document = "0123456789abcdef" * 2
+    rows[0] |= {"url": "https://a.example.org/page"}
+    rows[1] |= {"url": "http://b.org/x", "license": "GPL"}
+    rows[2] |= {"document_id": document}
+    path = write_jsonl(tmp_path / "data.jsonl", rows)
+    item = entry("classification", path, data__license="CC0-1.0")
+    before = store.prepare(item)
+    table = {row["row"]: row for row in before.table().to_pylist()}
+    assert table[1]["license"] == "CC0-1.0"
+    assert table[2]["license"] == "GPL"
+    own = next(row for row in table.values() if row["row"] == 10)["id"]
+    removals = [
+        parse_removal(kind, value)
+        for kind, value in (
+            ("domain", "example.org"),
+            ("license", "GPL"),
+            ("id", document),
+            ("id", own),
+        )
+    ]
+    after = store.prepare(item, removals)
+    assert after.counts.dropped == {"removed": 4}
+    assert {row["row"] for row in after.table().to_pylist()} == set(table) - {1, 2, 3, 10}
+    verdicts = after.parts[0].verdicts().to_pylist()
+    removed = {
+        row["url"]: json.loads(row["evidence"]) for row in verdicts if row["reason"] == "removed"
+    }
+    assert removed["data.jsonl:3"] == {"kind": "id", "value": document}
+    # A removal that no example matches changes no example, and so no model.
+    other = store.prepare(item, [parse_removal("domain", "nowhere.org")])
+    assert other.fingerprint != before.fingerprint
+    assert other.content == before.content
+
+
+def test_a_file_that_changes_during_the_run_is_refused(store: TinyStore, tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "data.jsonl", sentences(60))
+    item = entry("classification", path)
+    spec = prepare_task.spec(store.context, entry=item, corpus=None)
+    write_jsonl(path, sentences(61))
+    with pytest.raises(TaskFileError):
+        prepare_task.build(store.context, spec, entry=item, corpus=None)
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders() -> None:
+    assert name_files(["/d/a/train.tsv", "/d/b/test.tsv"]) == {
+        "/d/a/train.tsv": "train.tsv",
+        "/d/b/test.tsv": "test.tsv",
+    }
+    assert name_files(["s3://x/d/a/f.tsv?key=1", "s3://x/d/b/c/f.tsv"]) == {
+        "s3://x/d/a/f.tsv?key=1": "a/f.tsv",
+        "s3://x/d/b/c/f.tsv": "b/c/f.tsv",
+    }
+
+
+def test_near_duplicates_are_in_one_fold(store: TinyStore, tmp_path: Path) -> None:
+    rows = sentences(80)[1:]  # the first one is too short to resemble another
+    close = [{**row, "text": f"{row['text']}!?"} for row in rows]
+    path = write_jsonl(tmp_path / "data.jsonl", [*rows, *close])
+    item = entry("classification", path, folds=4)
+    folds: dict[str, set[int]] = {}
+    for row in store.prepare(item).table().to_pylist():
+        if row["split"] == "train":
+            folds.setdefault(row["text"].removesuffix("!?"), set()).add(row["fold"])
+    assert sum(len(own) for own in folds.values()) == len(folds)
+    assert len({fold for own in folds.values() for fold in own}) == 4

@@ -15,7 +15,7 @@ from babel.messages import mofile, pofile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.schemas.examples import EXAMPLES, TASKS, Task
+from infra.schemas.examples import EXAMPLES, SOURCE, TASKS, Task
 from tasks.finetune.data.conll import bracketed_to_bio
 from tasks.finetune.data.read import ReadOptions, read_examples
 from tasks.finetune.data.records import DataFileError
@@ -32,7 +32,11 @@ def read(
     table, rejected = read_examples(
         raw, name=name, task=task, options=ReadOptions(**options), target=target
     )
-    return table.to_pylist(), [(item.row, item.reason) for item in rejected]
+    rows = [  # columns of where they are from only where files have them
+        {key: value for key, value in row.items() if value is not None or key not in SOURCE.names}
+        for row in table.to_pylist()
+    ]
+    return rows, [(item.row, item.reason) for item in rejected]
 
 
 def jsonl(*rows: Any) -> bytes:
@@ -47,6 +51,18 @@ def test_columns_have_the_names_that_the_recipe_gives_them() -> None:
         {"text": "bad", "text_pair": None, "labels": ["true"], "row": 2},
     ]
     assert rejected == []
+
+
+def test_rows_say_what_they_were_made_from() -> None:
+    data = jsonl(
+        {"text": "x", "label": 1, "url": "https://a.org/", "lic": "MIT"},
+        {"text": "y", "label": 1, "url": None, "lic": 7},
+    )
+    rows, rejected = read(data, columns={"license": "lic"})
+    assert [(row["url"], row["license"]) for row in rows] == [("https://a.org/", "MIT")]
+    assert rejected == [(2, "bad_value")]
+    with pytest.raises(DataFileError):
+        read(jsonl({"text": "x", "label": 1}), columns={"license": "lic"})
 
 
 def test_dots_lead_into_objects() -> None:
@@ -396,7 +412,7 @@ def test_every_row_is_an_example_or_has_a_reason(task: Task, rows: list[dict[str
         table, rejected = read_examples(data, name="a.jsonl", task=task, options=ReadOptions())
     except DataFileError:
         return  # a column that no row has
-    assert table.schema.names == [*EXAMPLES[task].names, "row"]
+    assert table.schema.names == [*EXAMPLES[task].names, *SOURCE.names, "row"]
     assert sorted([*table["row"].to_pylist(), *(item.row for item in rejected)]) == list(
         range(1, len(rows) + 1)
     )

@@ -61,6 +61,7 @@ def test_a_killed_run_resumes_to_the_bit(
     assert again.stats["lr"] == whole.stats["lr"]
 
 
+@pytest.mark.usefixtures("in_process")
 def test_only_what_changed_is_trained_again(store: TinyStore, tmp_path: Path) -> None:
     rows, _ = planted("classification", 60)
     path = write_jsonl(tmp_path / "data.jsonl", rows)
@@ -93,7 +94,9 @@ def test_only_what_changed_is_trained_again(store: TinyStore, tmp_path: Path) ->
     assert not set(before.values()) & set(fingerprints(item, changed).values())
     # A model from random weights does not depend on its base's weights.
     retrained = store.base(**ENCODER, train_tokens=1024)
-    arguments = {"examples": examples, "model": retrained, "tokens": store.tokens}
+    arguments: dict[str, Any] = {
+        "examples": examples, "model": retrained, "tokens": store.tokens,
+    }  # fmt: skip
     others = {
         own.name: finetune_task.spec(store.context, variant=own, **arguments).fingerprint
         for own in item.expand()

@@ -7,8 +7,9 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from infra.dataset.dataset import Dataset
+from infra.dataset.dataset import Dataset, try_open_dataset
 from infra.dataset.stage import Context
+from infra.removals.match import Removal
 from tasks.finetune import prepare_task, score_task
 from tasks.finetune import task as finetune_task
 from tasks.finetune.config import AnyFinetuneEntry, FinetuneEntry, Variant
@@ -30,32 +31,43 @@ class TinyStore:
         self.tokens = token_shards(root / "store")
 
     def base(self, **changes: Any) -> Dataset:
-        """Train a base."""
+        """Train a base, unless this store has it."""
         config = tiny(**{"name": "base", "context_length": 64, "train_tokens": 512, **changes})
         spec = train_task.spec(self.context, config=config, tokens=self.tokens)
+        existing = try_open_dataset(self.context.storage, spec.folder)
+        if existing is not None:
+            return existing
         return train_task.build(self.context, spec, config=config, tokens=self.tokens)
 
-    def prepare(self, item: FinetuneEntry) -> Dataset:
+    def prepare(self, item: FinetuneEntry, removals: Sequence[Removal] = ()) -> Dataset:
         """Make the examples of an entry."""
-        arguments: dict[str, Any] = {"entry": item, "corpus": None}
+        arguments: dict[str, Any] = {"entry": item, "corpus": None, "removals": removals}
         spec = prepare_task.spec(self.context, **arguments)
         return prepare_task.build(self.context, spec, **arguments)
 
-    def finetune(self, variant: Variant, examples: Dataset, base: Dataset) -> Dataset:
+    def finetune(
+        self,
+        variant: Variant,
+        examples: Dataset,
+        base: Dataset,
+        translator: tuple[FinetuneEntry, Dataset] | None = None,
+    ) -> Dataset:
         """Fine-tune a variant."""
         arguments: dict[str, Any] = {
             "variant": variant,
             "examples": examples,
             "model": base,
             "tokens": self.tokens,
+            "translator": translator,
         }
         spec = finetune_task.spec(self.context, **arguments)
         return finetune_task.build(self.context, spec, **arguments)
 
-    def release(self, model: Dataset) -> Dataset:
-        """Export a model."""
-        spec = release_task.spec(self.context, model=model, tokens=self.tokens)
-        return release_task.build(self.context, spec, model=model, tokens=self.tokens)
+    def release(self, model: Dataset, **arguments: Any) -> Dataset:
+        """Export a model; ``tokens=None`` for one whose base is a released folder."""
+        given = {"model": model, "tokens": self.tokens, **arguments}
+        spec = release_task.spec(self.context, **given)
+        return release_task.build(self.context, spec, **given)
 
     def score(self, variant: Variant, export: Dataset, examples: Dataset) -> Dataset:
         """Score a released model."""

@@ -79,6 +79,7 @@ def test_code_that_moves_bytes_and_shows_results_decides_none(
     [
         ("infra/minhash/sketch.py", "DIGEST_BYTES", {"signatures", "dedup", "prepare"}),
         ("lm/optim/optimizers.py", "NS_STEPS", {"train", "finetune"}),
+        ("tasks/finetune/metrics/classification.py", "CALIBRATION_BINS", {"score"}),
         ("tasks/annotate/signals/c4.py", "MIN_LINE_WORDS", {"annotate"}),
     ],
 )

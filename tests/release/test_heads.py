@@ -15,7 +15,8 @@ from lm.models.heads.hf import run_hf_model, to_hf_model
 from lm.models.heads.model import FineTuned, reference_outputs
 from lm.models.hf_auto import load_model
 from lm.models.neural_lm import NeuralLM, save_weights
-from lm.models.released import MODEL_CONFIG_KEY, load_released
+from lm.models.released import MODEL_CONFIG_KEY, parse_released_config
+from lm.models.released_weights import load_released_weights
 from lm.objectives.tagging import encode_words
 from lm.train.pretraining import save_reference_logits
 from tasks.release.export import ParityError, TrainedModel, export
@@ -165,10 +166,12 @@ def check_round_trip(base: NeuralLM, weights: dict[str, torch.Tensor], folder: P
     reference = load_file(folder.parent / "logits")
     data = tokenizer().to_str().encode()
     export(TrainedModel(describe(base.config, None), weights, reference, data, EOS), folder)
-    loaded = load_released(lambda name: (folder / name).read_bytes(), "here")
-    assert set(loaded.weights) == set(weights)
+    loaded = parse_released_config((folder / "config.json").read_bytes(), "here")
+    content = (folder / "model.safetensors").read_bytes()
+    found = load_released_weights(content, loaded.model_config, "here")
+    assert set(found) == set(weights)
     for name, weight in weights.items():
-        assert torch.equal(loaded.weights[name], weight), name
+        assert torch.equal(found[name], weight), name
     assert parse(loaded.model_config) == (base.config, None)
     assert loaded.eos_id == EOS
 
@@ -176,9 +179,20 @@ def check_round_trip(base: NeuralLM, weights: dict[str, torch.Tensor], folder: P
 def test_folders_that_are_no_base_are_refused(tmp_path: Path) -> None:
     export_of("bert", "classification", tmp_path)
     with pytest.raises(UserError):
-        load_released(lambda name: (tmp_path / name).read_bytes(), "here")
+        parse_released_config((tmp_path / "config.json").read_bytes(), "here")
     config = json.loads((tmp_path / "config.json").read_bytes())
     del config[MODEL_CONFIG_KEY]
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UserError):
-        load_released(lambda name: (tmp_path / name).read_bytes(), "here")
+    for content in (json.dumps(config), "[]", "{"):
+        with pytest.raises(UserError):
+            parse_released_config(content.encode(), "here")
+
+
+def test_weights_that_do_not_fit_their_sizes_are_refused(tmp_path: Path) -> None:
+    base = language_model("lstm", vocab_size=300)
+    check_round_trip(base, base.saved_weights(), tmp_path / "hf")
+    config = parse_released_config((tmp_path / "hf" / "config.json").read_bytes(), "here")
+    content = (tmp_path / "hf" / "model.safetensors").read_bytes()
+    wider = {**config.model_config, "vocab_size": 301}
+    for weights, sizes in ((content, wider), (content[:100], config.model_config)):
+        with pytest.raises(UserError):
+            load_released_weights(weights, sizes, "here")

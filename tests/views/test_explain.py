@@ -35,8 +35,9 @@ from tests.lm.test_heads import (
     train,
 )
 from views.explain.explain import explain
-from views.explain.page import heatmap, render_page
+from views.explain.page import render_page
 from views.explain.released import open_released
+from views.report.heatmap import heatmap
 
 FILLERS = ("the mill", "a wind", "the corn", "my hand", "its sea", "the stones")
 CUES = {"good": "Q", "bad": "Z"}

@@ -47,7 +47,8 @@ def find_documents(
 ) -> dict[str, list[DocumentRef]]:
     """Find the documents that a query names (see `search`), by recipe.
 
-    The ledgers of the runs' first stages are searched: they list every document ever fetched.
+    The ledgers of the runs' first stages are searched, which list every document ever fetched, and those of
+    the examples of `finetune`, whose URL is FILE:ROW.
 
     Raises:
         DocumentNotFoundError: if there is none, or several ids begin with the query.
@@ -71,7 +72,7 @@ def _ledger_parts(
     storage: Storage, records: Sequence[RunRecord], steps: Steps
 ) -> list[tuple[PartRef, list[str]]]:
     """Return the parts that list every document, each once, with the recipes whose runs have it."""
-    stages = steps_with_output(steps, "documents")
+    stages = steps_with_output(steps, "documents", "examples")
     recipes: dict[str, list[str]] = {}
     parts: dict[str, list[PartRef]] = {}
     for record in records:

@@ -1,14 +1,12 @@
 """Write an explanation as one HTML page without other files."""
 
-import base64
-import struct
-import zlib
 from collections.abc import Sequence
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from views.explain.explain import Explanation, Scored, TextExplanation
+from views.report.heatmap import heatmap
 
 MAX_MAP_TOKENS = 64  # names beside the pictures are readable up to about this
 PLOT = (640, 400)
@@ -39,27 +37,6 @@ def shade(scored: Scored, index: int) -> str:
     value = scored.scores[index] / largest
     color = "0, 140, 60" if value >= 0 else "200, 30, 30"
     return f"rgba({color}, {abs(value) * 0.75:.3f})"
-
-
-def heatmap(matrix: Sequence[Sequence[float]]) -> str:
-    """Return a matrix of values from 0 to 1 as a ``data:`` URI of a picture; dark is large."""
-    largest = max(max(row) for row in matrix) or 1.0
-    rows = [bytes([0, *(255 - round(255 * value / largest) for value in row)]) for row in matrix]
-    header = struct.pack(">IIBBBBB", len(matrix[0]), len(matrix), 8, 0, 0, 0, 0)
-    png = b"\x89PNG\r\n\x1a\n" + b"".join(
-        _png_chunk(kind, data)
-        for kind, data in (
-            (b"IHDR", header),
-            (b"IDAT", zlib.compress(b"".join(rows), 9)),
-            (b"IEND", b""),
-        )
-    )
-    return "data:image/png;base64," + base64.b64encode(png).decode()
-
-
-def _png_chunk(kind: bytes, data: bytes) -> bytes:
-    check = struct.pack(">I", zlib.crc32(kind + data))
-    return struct.pack(">I", len(data)) + kind + data + check
 
 
 def scatter(texts: Sequence[TextExplanation]) -> list[dict[str, Any]]:

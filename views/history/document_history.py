@@ -1,11 +1,10 @@
 """History of one document: every stage's verdict, its token range, and the training steps."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from textwrap import shorten, wrap
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from infra.dataset.dataset import Dataset, PartRef
@@ -13,13 +12,10 @@ from infra.dataset.ledger import KEPT
 from infra.dataset.manifest import (
     TABLE_SUFFIX,
     VERDICTS_SUFFIX,
-    DatasetNotFoundError,
-    IntegrityError,
 )
 from infra.dataset.step import Step, Steps
 from infra.formats.megatron import TRAIN, iter_split_parts
-from infra.removals.log import REMOVALS_FOLDER, load_active_removals
-from infra.removals.match import REMOVED, match_table
+from infra.removals.match import REMOVED
 from infra.runs.run_records import (
     RunRecord,
     StageRecord,
@@ -37,45 +33,17 @@ from views.documents.texts import (
     read_rows,
     sanitize_line,
 )
-from views.removal.exposure import (
-    exposed_steps,
-    load_exposed_steps,
-    load_exposure,
-    parent_models,
+from views.history.event import EXPOSED, HELD_OUT, RECORDED, Event
+from views.history.exposure_events import (
+    TokenRange,
+    example_events,
+    exposure_events,
+    removal_events,
 )
 
-EXPOSED = "exposed"  # verdict of a model's event
-HELD_OUT = "held_out"  # verdict of the event of a model that was validated on the document
-RECORDED = "recorded"  # verdict of a removal's event
-REMOVE = "remove"  # stage of a removal's event
 MAX_ROWS = 20  # rows of one data set per id; identical rows of a source share their id
 MAX_MEMBERS = 10
 TERMINAL_WIDTH, TERMINAL_EXCERPT_CHARS = 110, 400  # characters
-
-
-@dataclass(frozen=True)
-class Event:
-    """What one stage did with the document.
-
-    Attributes:
-        path: the stage's data set, relative to the storage root.
-        part: the part that holds the document.
-        row: its row in the part's ledger.
-        verdict: ``kept``, ``dropped`` or ``failed``; ``exposed`` for a model that was trained on
-            the document, ``held_out`` for one that was only validated on it; ``recorded`` for a
-            removal.
-        evidence: the values that the verdict is based on.
-        details: what the stage wrote about it: language, cluster, token range, steps.
-    """
-
-    stage: str
-    path: str
-    part: str | None
-    row: int | None
-    verdict: str
-    reason: str | None = None
-    evidence: Mapping[str, Any] = field(default_factory=dict)
-    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -156,35 +124,27 @@ def document_history(storage: Storage, query: str, steps: Steps) -> DocumentHist
     return DocumentHistory(query, runs)
 
 
-@dataclass(frozen=True)
-class _TokenRange:
-    """The tokens of the document in the training split of a data set of token shards."""
-
-    fingerprint: str
-    first: int
-    end: int
-
-
 def _run_history(
     storage: Storage, record: RunRecord, document: str, url: str | None, steps: Steps
 ) -> RunHistory:
     by_name = {step.name: step for step in steps}
     events: list[Event] = []
     source: str | None = None
-    ranges: list[_TokenRange] = []
+    ranges: list[TokenRange] = []
     for entry in record.stages:
         step, data = by_name.get(entry.stage), entry.try_open(storage)
         if step is None or data is None or step.output == "index":
             continue  # an index says of a document what its token shards say
         if step.makes_model:
-            events += _exposure_events(storage, entry, data, ranges, steps)
+            events += exposure_events(storage, entry, data, ranges, steps)
+            events += example_events(entry, data, document, events)
             continue
         own = _ledger_events(step, entry, data, document)
         if step.output == "duplicate_labels":
             own = [_with_other_members(event, data, document) for event in own]
         if step.output == "tokens":
             ranges += [
-                _TokenRange(
+                TokenRange(
                     data.fingerprint, event.details["first_token"], event.details["end_token"]
                 )
                 for event in own
@@ -194,7 +154,7 @@ def _run_history(
             source = entry.source
         events += own
     excerpt = load_excerpts(storage, record, [document], steps).get(document)
-    events += _removal_events(storage, record, document, url, events)
+    events += removal_events(storage, record, document, url, events)
     return RunHistory(
         record.recipe,
         record.run,
@@ -279,82 +239,6 @@ def _with_other_members(event: Event, data: Dataset, document: str) -> Event:
             break
     others = [member for member in members if member != document][:MAX_MEMBERS]
     return replace(event, details={**event.details, "other_members": others})
-
-
-def _exposure_events(
-    storage: Storage,
-    entry: StageRecord,
-    model: Dataset,
-    ranges: Sequence[_TokenRange],
-    steps: Steps,
-) -> list[Event]:
-    """Return the steps in which a model, or one of its parents, was trained on the document."""
-    inputs = _input_fingerprints(model)
-    try:
-        parents = parent_models(storage, model, steps)
-    except (DatasetNotFoundError, IntegrityError):
-        parents = []  # if the document was removed, the exposure record lists them
-    events = []
-    for tokens in ranges:
-        is_own = (
-            tokens.fingerprint in inputs
-        )  # a fine-tuned model reads documents via its base only
-        exposed = exposed_steps(model, tokens.first, tokens.end) if is_own else []
-        via_models = [
-            parent.source
-            for parent in parents
-            if tokens.fingerprint in _input_fingerprints(parent)
-            and exposed_steps(parent, tokens.first, tokens.end)
-        ]
-        if exposed or via_models:
-            details = _exposure_details(entry.entry, exposed, via_models)
-            events.append(Event(entry.stage, entry.path, None, None, EXPOSED, details=details))
-    return events
-
-
-def _input_fingerprints(data: Dataset) -> set[str]:
-    return {item["fingerprint"] for item in data.manifest.inputs}
-
-
-def _exposure_details(
-    model: str | None, steps: Sequence[int], via_models: Sequence[str | None]
-) -> dict[str, Any]:
-    details: dict[str, Any] = {"model": model, "times": len(steps), "steps": list(steps)}
-    if via_models:
-        details["via_models"] = list(via_models)
-    return details
-
-
-def _removal_events(
-    storage: Storage,
-    record: RunRecord,
-    document: str,
-    url: str | None,
-    events: Sequence[Event],
-) -> list[Event]:
-    """Return the active removal of a document, and the models of earlier runs trained on it."""
-    active = load_active_removals(storage, record.recipe)
-    licenses = [event.details["license"] for event in events if "license" in event.details]
-    row = {"id": [document], "url": [url], "license": licenses[:1] or [None]}
-    index = int(match_table(pa.table(row), [entry.removal for entry in active])[0])
-    if index < 0:
-        return []
-    path = f"{REMOVALS_FOLDER}/{record.recipe}"
-    evidence = {key: value for key, value in active[index].to_json().items() if value is not None}
-    result = [Event(REMOVE, path, None, None, RECORDED, evidence=evidence)]
-    listed = {event.path for event in events if event.verdict == EXPOSED}
-    for exposure in load_exposure(storage, record.recipe):
-        exposed = load_exposed_steps(storage, exposure, document)
-        if exposed is None or exposure.path in listed:
-            continue
-        at, parents, splits = exposed
-        verdict, details = HELD_OUT, {"model": exposure.model}
-        if TRAIN in splits:
-            verdict, details = EXPOSED, _exposure_details(exposure.model, at, parents)
-        result.append(
-            Event(exposure.path.split("/")[0], exposure.path, None, None, verdict, details=details)
-        )
-    return result
 
 
 def _format_lines(history: RunHistory) -> Iterator[str]:

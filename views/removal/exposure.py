@@ -6,7 +6,8 @@ Records follow from the removals, the token shards and the order of the training
 computed again when the removals change. If a model's token shards were deleted, its last record is
 kept.
 
-A model that was initialized from another one was also trained on what that one was trained on.
+A model that was initialized from another one was also trained on what that one was trained on. A fine-tuned
+model was also trained on examples of a task, each in every epoch; these have no tokens and no steps.
 """
 
 import json
@@ -29,10 +30,13 @@ from infra.removals.log import REMOVALS_FOLDER
 from infra.removals.match import LICENSE, Removal, fingerprint_input, match_ids
 from infra.store.storage import Storage
 from lm.data.sampler import steps_containing
+from views.removal.examples import find_input, find_trained_examples
 
 MODELS = "models"
-FORMAT_VERSION = 2  # of the records: those of another version are computed again
-UNKNOWN_REASON = "its token shards, or those of a model it was initialized from, were deleted"
+FORMAT_VERSION = 3  # of the records: those of another version are computed again
+UNKNOWN_REASON = (
+    "its token shards or examples, or a model it was initialized from, are not in the store"
+)
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -58,8 +62,9 @@ class ExposureRecord:
         model: its name in the recipe that trained it.
         path: its data set, relative to the storage root.
         removals_digest: digest of the removals that the record was computed for.
-        documents: number of removed documents that it, or a model it was initialized from, was
-            trained on; ``None`` if that is unknown.
+        documents: number of removed documents and examples that it, or a model it was initialized from,
+            was trained on; ``None`` if that is unknown.
+        examples: how many of these are examples of a task, which it was fine-tuned on.
         tokens: their tokens in the training split, each counted once.
         steps: number of its own training steps whose batches held any of them.
         first_step: the first of these steps, 0-based; ``None`` if there is none.
@@ -86,6 +91,7 @@ class ExposureRecord:
     table: str | None = None
     via_models: Sequence[Mapping[str, Any]] = ()
     validation_documents: int = 0
+    examples: int = 0
 
     @property
     def is_exposed(self) -> bool:
@@ -104,9 +110,13 @@ class ExposureRecord:
         validated = f"validated on {_format_documents(self.validation_documents)}"
         if not self.documents:
             return f"{name} was {validated}, and trained on none"
-        parts = [f"in {self.steps:,} of its {self.total_steps:,} steps"]
+        parts = []
+        if self.steps or not self.examples:
+            parts = [f"in {self.steps:,} of its {self.total_steps:,} steps"]
         if self.steps:
             parts[0] += f", {self.first_step} to {self.last_step}"
+        if self.examples:
+            parts.append(f"{self.examples:,} of them examples, in every epoch")
         parts += [f"{item['documents']:,} via {item['model']}" for item in self.via_models]
         return (
             f"{name} was trained on {_format_documents(self.documents)}, {self.tokens:,} tokens, "
@@ -136,9 +146,10 @@ def update_exposure(
     token_ranges: dict[str, pa.Table | None] = {}
 
     def removed_in(model: Dataset) -> pa.Table | None:
-        path = _find_input(model, steps, "tokens")
+        path = find_input(model, steps, "tokens")
         if path is None:  # a fine-tuned model reads examples of a task; its base has read documents
-            return _NO_RANGES
+            rows = find_trained_examples(storage, model, removals, steps)
+            return None if rows is None else pa.Table.from_pylist(rows, _NO_RANGES.schema)
         if path not in token_ranges:
             token_ranges[path] = _find_token_ranges(storage, path, removals, steps)
         return token_ranges[path]
@@ -223,19 +234,24 @@ def _find_exposed_documents(
         parents = parent_models(storage, model, steps)
     except (DatasetNotFoundError, IntegrityError):
         return None
-    rows: dict[tuple[str, str, int], dict[str, Any]] = {}
+    rows: dict[tuple[str, str, int | str], dict[str, Any]] = {}
     for trained in (model, *parents):
         removed = removed_in(trained)
         if removed is None:
             return None
         for row in removed.to_pylist():
             exposed: list[int] = []
-            if row["split"] == TRAIN:
+            is_document = row["first_token"] is not None  # an example is read in every epoch
+            if row["split"] == TRAIN and is_document:
                 exposed = exposed_steps(trained, row["first_token"], row["end_token"])
                 if not exposed:
                     continue
             # The same document in the same shards counts once for a model and its parents.
-            key = (str(row["tokens"]), row["split"], row["first_token"])
+            key = (
+                str(row["tokens"]),
+                row["split"],
+                row["first_token"] if is_document else row["id"],
+            )
             merged = rows.setdefault(key, {**row, "steps": [], "via_models": []})
             if trained is model:
                 merged["steps"] = exposed
@@ -246,16 +262,9 @@ def _find_exposed_documents(
 
 def _input_with_output(data: Dataset, steps: Steps, output: Output) -> str:
     """Return the folder of a data set's input with this kind of output."""
-    path = _find_input(data, steps, output)
+    path = find_input(data, steps, output)
     assert path is not None
     return path
-
-
-def _find_input(data: Dataset, steps: Steps, output: Output) -> str | None:
-    """Return the folder of a data set's input with this kind of output, if it has one."""
-    stages = steps_with_output(steps, output)
-    found = (item for item in data.manifest.inputs if item["stage"] in stages)
-    return next(map(input_path, found), None)
 
 
 def _find_token_ranges(
@@ -365,6 +374,7 @@ def _write_record(
         table=f"{name}.parquet" if table.num_rows else None,
         via_models=[{"model": name, "documents": count} for name, count in via_models.items()],
         validation_documents=table.num_rows - trained.num_rows,
+        examples=trained["first_token"].null_count,
     )
     if record.table:
         storage.write(record.table, table_bytes(table))

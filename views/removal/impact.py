@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from infra.dataset.dataset import PartRef, try_open_dataset
 from infra.dataset.manifest import input_path
 from infra.dataset.step import Steps, steps_with_output
+from infra.removals.examples import find_removed_examples
 from infra.removals.match import LICENSE, URL, InvalidRemovalError, Removal, match_part
 from infra.runs.run_records import RunNotFoundError, RunRecord, latest_run, with_earlier_results
 from infra.store.storage import Storage
@@ -26,6 +27,7 @@ class RemovalImpact:
 
     Attributes:
         documents: documents of the sources that it matches.
+        examples: examples of `finetune` that it matches, by themselves or by what they were made from.
         corpus_documents: how many of them are in the corpus.
         remaining_duplicates: documents that are not removed but are in the same duplicate cluster
             as a matched one.
@@ -39,6 +41,7 @@ class RemovalImpact:
     remaining_duplicates: int = 0
     remaining_duplicate_urls: tuple[str, ...] = ()
     suggestions: tuple[str, ...] = ()
+    examples: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -46,7 +49,7 @@ class RemovalImpact:
         return {**value.pop("removal"), **value}
 
     def __str__(self) -> str:
-        if not self.documents:
+        if not self.documents and not self.examples:
             hint = f"; did you mean {' or '.join(self.suggestions)}?" if self.suggestions else ""
             return f"{self.removal}: matches nothing so far{hint}"
         noun = "document" if self.documents == 1 else "documents"
@@ -55,6 +58,8 @@ class RemovalImpact:
             urls = ", ".join(self.remaining_duplicate_urls)
             text += f"; {self.remaining_duplicates:,} (near-)duplicates remain"
             text += f", such as {urls}" if urls else ""
+        if self.examples:
+            text += f"; {self.examples:,} examples of finetune"
         return text
 
 
@@ -79,20 +84,27 @@ def compute_impact(
     texts = text_parts(storage, run, steps)
     corpus_datasets = open_datasets(storage, run, steps_with_output(steps, "corpus"))
     corpus = [part for data in corpus_datasets for part in data.parts]
+    example_sets = open_datasets(storage, run, steps_with_output(steps, "examples"))
+    examples = [part for data in example_sets for part in data.parts]
     impacts = []
     for item in requested:
-        count = _count_matches(texts, item)
+        count, in_examples = _count_matches(texts, item), _count_examples(examples, item)
         if count:
             n_remaining, urls = _find_remaining_duplicates(
                 _pair_with_labels(storage, run, steps), item, [*requested, *active]
             )
             in_corpus = _count_matches(corpus, item)
-            impacts.append(RemovalImpact(item, count, in_corpus, n_remaining, urls))
+            impacts.append(
+                RemovalImpact(item, count, in_corpus, n_remaining, urls, examples=in_examples)
+            )
+            continue
+        if in_examples:
+            impacts.append(RemovalImpact(item, 0, examples=in_examples))
             continue
         if item.kind == LICENSE and texts:
             raise InvalidRemovalError(
                 f"--license {item.value}: no document has this license; the existing ones are "
-                f"{_known_licenses(texts)}"
+                f"{_known_licenses([*texts, *examples])}"
             )
         similar = _suggest_urls(storage, run, item.value, steps) if item.kind == URL else ()
         impacts.append(RemovalImpact(item, 0, suggestions=similar))
@@ -101,6 +113,10 @@ def compute_impact(
 
 def _count_matches(parts: Sequence[PartRef], removal: Removal) -> int:
     return sum(int(np.count_nonzero(match_part(part, [removal]) >= 0)) for part in parts)
+
+
+def _count_examples(parts: Sequence[PartRef], removal: Removal) -> int:
+    return sum(len(find_removed_examples(part, [removal])) for part in parts)
 
 
 def _find_remaining_duplicates(

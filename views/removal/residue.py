@@ -1,5 +1,6 @@
 """What still holds text of removed documents: data sets and reports. A removal deletes nothing."""
 
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -9,12 +10,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from infra.dataset.dataset import Dataset, PartRef, try_open_dataset
-from infra.dataset.step import Steps
+from infra.dataset.step import Steps, steps_with_output
+from infra.removals.examples import find_removed_examples
 from infra.removals.match import Removal, match_ids, match_table
 from infra.runs.run_records import REPORTS, RunNotFoundError, latest_run, with_earlier_results
+from infra.schemas.examples import AUGMENTED_FILE
 from infra.store.storage import Storage
+from views.removal.examples import removed_examples
 from views.removal.exposure import removed_documents
 
 # Attributes of what a report quotes; see the templates of its sections.
@@ -53,7 +58,8 @@ def find_residue(
 ) -> list[Residue]:
     """Find what holds text of documents that a recipe removed: data sets and reports of any recipe.
 
-    Models are not included: ``views.removal.exposure`` lists those.
+    Models are not included, but for the examples that were written for them: ``views.removal.exposure``
+    lists models.
     """
     if not removals:
         return []
@@ -72,7 +78,7 @@ def find_residue(
     residue: list[Residue] = []
     removed_ids: set[str] = set()
     for step in steps:
-        if not step.quotes_text:
+        if not (step.quotes_text or step.makes_model):
             continue
         for folder in storage.list_folders(step.name):
             path = f"{step.name}/{folder}"
@@ -82,11 +88,20 @@ def find_residue(
                 if any(name.endswith(".parquet") for name in sizes):
                     residue.append(Residue(path, None, sum(sizes.values()), path in in_latest))
                 continue
-            counts = (
-                [_count_documents(part, removals, removed_ids) for part in data.parts]
-                if step.holds_text
-                else _count_derived(storage, data, removals, steps)
-            )
+            counts: list[int] | None
+            total: int | None = None
+            if step.holds_text:
+                counts = [_count_documents(part, removals, removed_ids) for part in data.parts]
+            elif step.output == "examples":
+                found = [find_removed_examples(part, removals) for part in data.parts]
+                counts = [len(items) for items in found]
+                removed_ids.update(*found)
+            elif step.makes_model:
+                counts = _count_augmented(storage, data, removals, steps)
+            else:
+                by_part = _find_derived(storage, data, removals, steps)
+                counts = None if by_part is None else [len(ids) for ids in by_part]
+                total = None if by_part is None else len(set[str]().union(*by_part))
             if counts is not None and not any(counts):
                 continue
             # The latest run's data sets may refer to parts of this one, whose files must stay then.
@@ -97,7 +112,8 @@ def find_residue(
                 if count
             )
             size = sum(file.bytes for file in data.manifest.all_files)
-            total = None if counts is None else sum(counts)
+            if total is None and counts is not None:
+                total = sum(counts)
             residue.append(Residue(path, total, size, path in in_latest or referenced))
     for path, size in storage.file_sizes(REPORTS).items():
         count = _count_quoted(storage.read(path).decode(errors="replace"), removals, removed_ids)
@@ -113,18 +129,34 @@ def _count_documents(part: PartRef, removals: Sequence[Removal], ids: set[str]) 
     return len(matches)
 
 
-def _count_derived(
+def _find_derived(
     storage: Storage, data: Dataset, removals: Sequence[Removal], steps: Steps
-) -> list[int] | None:
-    """Count the removed documents in each part of token shards, an index or scores; ``None`` if unknown."""
-    removed = removed_documents(storage, data, removals, steps)
+) -> list[set[str]] | None:
+    """Find the removed documents in each part of token shards, an index or scores; ``None`` if unknown."""
+    if data.stage in steps_with_output(steps, "test_scores"):
+        removed = removed_examples(storage, data, removals, steps)
+    else:
+        removed = removed_documents(storage, data, removals, steps)
     if removed is None:
         return None
     ids = pa.array(list(removed), pa.string())
     return [
-        int(pc.sum(pc.is_in(part.table(["id"])["id"], value_set=ids)).as_py() or 0)
-        for part in data.parts
+        set(column.filter(pc.is_in(column, value_set=ids)).to_pylist())
+        for column in (part.table(["id"])["id"] for part in data.parts)
     ]
+
+
+def _count_augmented(
+    storage: Storage, model: Dataset, removals: Sequence[Removal], steps: Steps
+) -> list[int] | None:
+    """Count the rows that were written for a fine-tuned model from removed examples; ``None`` if unknown."""
+    if AUGMENTED_FILE not in model.manifest.files:
+        return []
+    removed = removed_examples(storage, model, removals, steps)
+    if removed is None:
+        return None
+    ids = pq.read_table(io.BytesIO(model.read(AUGMENTED_FILE)))["id"].to_pylist()
+    return [sum(name.partition("+")[0] in removed for name in ids)]
 
 
 def _count_quoted(page: str, removals: Sequence[Removal], removed_ids: set[str]) -> int:

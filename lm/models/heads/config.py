@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from infra.errors import UserError
-from lm.models.registry import config_class
+from lm.models.registry import config_class, family_name
 from lm.models.seq2seq.sections import Seq2SeqConfig
 
 if TYPE_CHECKING:
@@ -113,13 +113,10 @@ def check_base(base: "ArchitectureConfig", head: HeadConfig) -> None:
             f"{head.task} needs a base that represents one text; {base.architecture} is an encoder-decoder: "
             "take an encoder, a decoder, a recurrent or a convolutional model, or the task seq2seq"
         )
-    if head.task == "qa" and base.architecture not in QA_ARCHITECTURES:
+    # A model that reads from left to right meets the question only before or only after the passage, and its
+    # first token, which stands for "no answer", has seen neither.
+    if head.task == "qa" and family_name(base.architecture) != "encoder":
         raise UserError(
             f"qa needs a base that reads question and passage in both directions, not {base.architecture}: "
             "take an encoder"
         )
-
-
-# A model that reads from left to right meets the question only before or only after the passage, and its
-# first token, which stands for "no answer", has seen neither.
-QA_ARCHITECTURES = ("bert", "modernbert")

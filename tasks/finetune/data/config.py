@@ -1,12 +1,16 @@
 """The `data` section of an entry of `finetune`: files of examples, and their splits."""
 
 import codecs
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from infra.config import ConfigModel
 
+Format = Literal[
+    "jsonl", "json", "csv", "tsv", "parquet", "arrow", "conll", "conll2012", "squad", "lines", "tmx", "po", "mo",
+]  # fmt: skip
+FORMATS: tuple[Format, ...] = get_args(Format)
 # Two files with a text per line, whose lines translate each other.
 FilePair = tuple[str, str]
 
@@ -33,18 +37,22 @@ class TaskDataConfig(ConfigModel):
         (), description="files that are validated on only"
     )
     test: tuple[str | FilePair, ...] = Field((), description="files that are tested on only")
-    format: (
-        Literal[
-            "jsonl", "json", "csv", "tsv", "parquet", "arrow", "conll", "conll2012", "squad", "lines",
-            "tmx", "po", "mo",
-        ]
-        | None
-    ) = Field(None, description="of all files; default: by the suffix of each")  # fmt: skip
+    format: Format | None = Field(
+        None, description="of all files; default: by the suffix of each"
+    )
     columns: dict[str, ColumnName] = Field(
         default_factory=dict,
         description=(
             "the task's columns: the files' columns; those with the same name need no entry. Numbers "
             "from 0 for CoNLL and for files without a header"
+        ),
+    )
+    license: str | None = Field(
+        None,
+        min_length=1,
+        description=(
+            "license of the examples, as their source states it: it is on the model card, and a removal of "
+            "it removes them; default: that of the column `license`, if there is one"
         ),
     )
     header: bool = Field(

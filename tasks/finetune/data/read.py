@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePosixPath
-from typing import Literal, get_args
 
 import pyarrow as pa
 
 from infra.formats.decompress import CorruptStreamError, decompress, detect_compression
-from infra.schemas.examples import EXAMPLES, Task
+from infra.schemas.examples import EXAMPLES, SOURCE, Task
+from tasks.finetune.data.config import FORMATS, Format
 from tasks.finetune.data.conll import read_conll, read_conll2012
 from tasks.finetune.data.parallel import read_lines, read_mo, read_po, read_tmx
 from tasks.finetune.data.records import BadValueError, DataFileError, Record, Rejection
@@ -17,10 +17,6 @@ from tasks.finetune.data.squad import read_squad
 from tasks.finetune.data.tables import read_arrow, read_csv, read_json, read_jsonl, read_parquet
 from tasks.finetune.data.to_example import COLUMNS, OPTIONAL_COLUMNS, ToExample
 
-Format = Literal[
-    "jsonl", "json", "csv", "tsv", "parquet", "arrow", "conll", "conll2012", "squad", "lines", "tmx", "po", "mo",
-]  # fmt: skip
-FORMATS: tuple[Format, ...] = get_args(Format)
 _SUFFIXES: Mapping[str, Format] = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv", ".tab": "tsv",
     ".parquet": "parquet", ".arrow": "arrow", ".conll": "conll", ".bio": "conll", ".iob": "conll",
@@ -75,7 +71,7 @@ def read_examples(
         target: bytes and name of the second file of ``lines``.
 
     Returns:
-        A table of the task's columns and ``row``, the number of each in the file, in its order; and
+        A table of the task's columns, ``SOURCE`` and ``row``, the number of each in the file, in its order; and
         every other row, with the reason. Both together are all rows of the file.
 
     Raises:
@@ -117,7 +113,7 @@ def read_examples(
     if not examples and not rejected:
         raise DataFileError(f"{name}: no example in it")
     _check_any_column(examples, rejected, name)
-    table = pa.Table.from_pylist(examples, schema=EXAMPLES[task])
+    table = pa.Table.from_pylist(examples, schema=pa.schema([*EXAMPLES[task], *SOURCE]))
     return table.append_column("row", pa.array(numbers, pa.int64())), rejected
 
 
@@ -140,7 +136,7 @@ def _unpack(data: bytes, name: str, damage: list[Rejection]) -> tuple[bytes, str
 
 
 def _check_columns(columns: Mapping[str, str], task: Task, name: str) -> None:
-    known = (*COLUMNS[task], *OPTIONAL_COLUMNS.get(task, ()))
+    known = (*COLUMNS[task], *OPTIONAL_COLUMNS.get(task, ()), *SOURCE.names)
     for column in columns:
         if column not in known:
             message = f"{name}: {task} has no column {column!r}; its columns are {', '.join(known)}"
@@ -179,6 +175,8 @@ def _choose_reader(
     if file_format == "conll":
         numbers = {"words": "0", "tags": "-1", **columns}
         for column, number in numbers.items():
+            if column not in ("words", "tags"):
+                raise DataFileError(f"columns.{column}: CoNLL's columns are words and tags")
             if not number.removeprefix("-").isdecimal():
                 raise DataFileError(f"columns.{column} is {number!r}; CoNLL's columns are numbers")
         return partial(read_conll, words=int(numbers["words"]), tags=int(numbers["tags"]))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from infra.compute.arrays import U64
 from infra.dataset.fingerprint import canonical_json, hash_to_unit
 from infra.dataset.ledger import Verdict, dropped
 from infra.minhash.bands import band_keys
@@ -44,6 +45,11 @@ class NearDuplicates:
     bands: int = 25
     rows: int = 4
     seed: int = 1
+
+
+def near_duplicates(threshold: float | None, seed: int) -> NearDuplicates | None:
+    """Return what counts as a near-duplicate by an entry's threshold; ``None``: only equal inputs."""
+    return None if threshold is None else NearDuplicates(threshold=threshold, seed=seed % 2**32)
 
 
 def example_ids(task: Task, examples: pa.Table) -> list[str]:
@@ -99,27 +105,28 @@ def _draw_split(text: str, seed: int, validation: float, test: float) -> Split:
     return "validation" if draw < test + validation else "train"
 
 
-def assign_folds(inputs: Sequence[str], strata: Sequence[str], k: int, seed: int) -> list[int]:
+def assign_folds(
+    groups: Sequence[str], strata: Sequence[str], k: int, seed: int
+) -> list[int]:
     """Assign examples to k folds, each with about the same fraction of every stratum.
 
-    Equal inputs are in the same fold. Within a stratum, inputs are dealt to the folds in the order of
-    a digest; strata begin at different folds, so that folds differ in size by few examples.
+    Examples of a group are in the same fold. Within a stratum, groups are dealt to the folds in the order of
+    a digest; strata begin at different folds, so that folds differ in size by few groups.
 
     Args:
-        inputs: of n examples.
-        strata: what is to be balanced, such as the label of each example.
+        groups: of n examples: texts that are equal where examples must not be in different folds.
+        strata: what is to be balanced, such as the label of each example; of a group, its first one counts.
         k: the number of folds.
         seed: of the order.
 
     Raises:
-        ValueError: if there are fewer than two folds, or fewer different inputs than folds.
+        ValueError: if there are fewer than two folds, or fewer groups than folds.
     """
     if k < 2:
         raise ValueError("cross-validation takes at least 2 folds")
-    keys = [normalize(text) for text in inputs]
     first_stratum: dict[str, str] = {}
-    for key, stratum in zip(keys, strata, strict=True):
-        first_stratum.setdefault(key, stratum)
+    for group, stratum in zip(groups, strata, strict=True):
+        first_stratum.setdefault(group, stratum)
     if len(first_stratum) < k:
         raise ValueError(f"{len(first_stratum)} different inputs for {k} folds")
     order = sorted(
@@ -127,7 +134,7 @@ def assign_folds(inputs: Sequence[str], strata: Sequence[str], k: int, seed: int
     )
     # One deal over all strata, one after the other: each stratum continues where the last one ended.
     folds = {key: index % k for index, key in enumerate(order)}
-    return [folds[key] for key in keys]
+    return [folds[key] for key in groups]
 
 
 def find_duplicates(
@@ -219,12 +226,13 @@ def find_near_duplicates(
     held_sets = reader.shingle_sets(columns[1], wanted)
     found: dict[int, tuple[int, float]] = {}
     for i, matches in sorted(candidates.items()):
-        similarity, match = max((_jaccard(text_sets[i], held_sets[j]), -j) for j in matches)
+        similarity, match = max((jaccard(text_sets[i], held_sets[j]), -j) for j in matches)
         if similarity >= near.threshold:
             found[i] = (-match, similarity)
     return found
 
 
-def _jaccard(a: Any, b: Any) -> float:
+def jaccard(a: U64, b: U64) -> float:
+    """Return the similarity of two sets of hashes, each sorted and distinct, not both empty."""
     shared = len(np.intersect1d(a, b, assume_unique=True))
     return shared / (len(a) + len(b) - shared)

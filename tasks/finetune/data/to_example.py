@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from infra.schemas.examples import Task
+from infra.schemas.examples import SOURCE, Task
 from tasks.finetune.data.records import BadValueError, Record, quote
 
 # The columns of a file that a task reads; a recipe says which they are.
@@ -56,8 +56,19 @@ class ToExample:
             BadValueError: if it is no example of the task, with the reason.
         """
         example = self._convert(record)
+        example |= {name: self._source(record, name) for name in SOURCE.names}
         _check_encodable(example)
         return example
+
+    def _source(self, record: Record, column: str) -> str | None:
+        """Return what a record says of where it is from; a column that the recipe names must be there."""
+        if column not in self._columns and column not in record.values:
+            return None
+        value = self._value(record, column, may_be_null=True)
+        if value is not None and not isinstance(value, str):
+            name = self._name(column)
+            raise BadValueError("bad_value", f"column {name!r} is {type(value).__name__}, not text")
+        return value or None
 
     def _classification(self, record: Record) -> Example:
         example: Example = {"text": self._text(record, "text"), "text_pair": None}

@@ -11,9 +11,9 @@ from torch import Tensor
 from lm.models.heads.config import HeadConfig
 from lm.models.heads.hf import run_hf_model
 from lm.models.hf_auto import load_with_tokenizer
+from lm.models.registry import family_name
 from lm.objectives.examples import Rows
 from lm.objectives.text_rows import TextEncoder
-from tasks.finetune.base import ENCODERS
 
 BATCH_SIZE = 32
 
@@ -50,7 +50,7 @@ def load_released(folder: Path) -> ReleasedModel:
     encoder = TextEncoder(
         (folder / "tokenizer.json").read_bytes(),
         int(tokenizer.eos_token_id),
-        ends_text=model.config.model_type in ENCODERS,
+        ends_text=family_name(model.config.model_type) == "encoder",
     )
     return ReleasedModel(model, tokenizer, encoder)
 

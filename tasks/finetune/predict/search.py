@@ -11,6 +11,7 @@ from tasks.finetune.metrics.retrieval import make_retrieval_test
 from tasks.finetune.predict.load import load_released, run_in_batches
 from tasks.finetune.selection import Selection
 
+BLOCK_QUERIES = 256
 MAX_RANKED = 100  # passages of a query that are kept
 
 
@@ -26,6 +27,9 @@ def rank_passages(folder: Path, selection: Selection, entry: FinetuneEntry) -> P
         rows = released.encoder.encode(texts, [None] * len(texts), max_length).rows
         return torch.stack(run_in_batches(released, head, rows))
 
-    scores = embed(test.queries) @ embed(test.passages).T
-    ranked = scores.argsort(dim=1, descending=True, stable=True)[:, :MAX_RANKED]
-    return Predictions(ranked.tolist())
+    passages = embed(test.passages).T
+    ranked: list[list[int]] = []
+    for queries in embed(test.queries).split(BLOCK_QUERIES):  # not all scores are in memory at once
+        order = (queries @ passages).argsort(dim=1, descending=True, stable=True)
+        ranked += order[:, :MAX_RANKED].tolist()
+    return Predictions(ranked)

@@ -2,16 +2,30 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import mean, stdev
 from typing import Any
 
+import pyarrow as pa
 from markupsafe import Markup
 
 from infra.dataset.dataset import Dataset, try_open_dataset
+from infra.removals.examples import match_examples
+from infra.removals.log import CorruptRemovalLogError, load_removals
 from infra.runs.run_records import FinetunedRecord
-from infra.schemas.examples import SPLITS
-from views.report.charts import Line, line_chart
+from infra.schemas.examples import SOURCE, SPLITS
+from views.report.heatmap import heatmap
 from views.report.report_run import ReportRun, Section
+from views.report.sections.finetune.curves import (
+    MAX_BASELINES,
+    Chart,
+    CurvePoint,
+    Curves,
+    describe_crossing,
+    draw_classifier,
+    draw_learning_curves,
+)
 
+BASELINE, FINE_TUNED = "baseline", "fine-tuned"
 MODEL = "model"  # the name of the fine-tuned model among the systems of its scores
 MAX_METRICS = 6
 MAX_LABELS = 20  # of a confusion matrix that is shown
@@ -36,6 +50,7 @@ class SystemRow:
         train: number of its training examples, if that is a number of its own.
         metrics: by name: value, low, high, n.
         difference: the main metric of the fine-tuned model minus this one's, with its interval.
+        mcnemar: how many examples one of the two alone has right, and the exact p-value.
     """
 
     name: str
@@ -43,6 +58,17 @@ class SystemRow:
     train: int | None
     metrics: Mapping[str, Mapping[str, Any]]
     difference: Mapping[str, Any] | None = None
+    mcnemar: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A metric over the models of an entry that differ in their seed: mean and standard deviation."""
+
+    metric: str
+    mean: float
+    deviation: float
+    models: int
 
 
 @dataclass(frozen=True)
@@ -54,6 +80,7 @@ class TaskReport:
         task: its task.
         base: the model that it starts from.
         main_metric: by which systems are sorted.
+        n: number of test examples.
         metrics: names of the columns.
         systems: rows of the table, the best first.
         splits: number of examples by split.
@@ -63,6 +90,12 @@ class TaskReport:
         confusion: rows of the confusion matrix, by right label.
         labels: of its columns.
         curve: main metric over the number of training examples.
+        curve_systems: names of its lines.
+        crossings: by baseline, from how many examples on the model is better.
+        charts: ROC, precision and recall, reliability.
+        spreads: over the seeds.
+        rates: learning rates that were tried, with their validation losses, the chosen one first.
+        training: counts of the training examples that are worth a word: copies, truncated, over_long.
         errors: samples.
         explanations: what the classifier looks at in some test examples.
         folds: of the cross-validation; 0: none.
@@ -73,6 +106,7 @@ class TaskReport:
     task: str
     base: str
     main_metric: str
+    n: int
     metrics: Sequence[str]
     systems: Sequence[SystemRow]
     splits: Mapping[str, int] = field(default_factory=dict)
@@ -82,6 +116,12 @@ class TaskReport:
     confusion: Sequence[tuple[str, Sequence[int]]] = ()
     labels: Sequence[str] = ()
     curve: Markup = Markup("")  # noqa: RUF009 - immutable
+    curve_systems: Sequence[str] = ()
+    crossings: Mapping[str, str] = field(default_factory=dict)
+    charts: Sequence[Chart] = ()
+    spreads: Sequence[Spread] = ()
+    rates: Sequence[tuple[float, float | None]] = ()
+    training: Mapping[str, int] = field(default_factory=dict)
     errors: Sequence[Mapping[str, Any]] = ()
     explanations: Sequence[Mapping[str, Any]] = ()
     folds: int = 0
@@ -93,6 +133,19 @@ class _Scored:
     record: FinetunedRecord
     model: Dataset
     scores: Dataset
+
+    @property
+    def metrics(self) -> Mapping[str, Mapping[str, Any]]:
+        own: Mapping[str, Mapping[str, Any]] = self.scores.stats["systems"][MODEL]
+        return own
+
+    @property
+    def is_from_base(self) -> bool:
+        return not self.model.stats["from_scratch"]
+
+    @property
+    def has_all_examples(self) -> bool:
+        return bool(self.model.stats["budget"] == 1)
 
 
 def collect(run: ReportRun) -> list[TaskReport] | None:
@@ -109,30 +162,40 @@ def collect(run: ReportRun) -> list[TaskReport] | None:
 
 def _report(run: ReportRun, name: str, scored: Sequence[_Scored]) -> TaskReport:
     # The one with all examples, from the base; else the first.
-    best = max(scored, key=lambda item: _rank(item.model.stats))
-    stats = best.scores.stats
+    best = max(scored, key=lambda item: (item.is_from_base, item.model.stats["budget"]))
+    stats, own = best.scores.stats, best.model.stats
     main = str(stats["main_metric"])
+    is_loss = main == "perplexity"
     systems = [_model_row(item, stats, main) for item in scored]
+    entries = {record.name: record.entry for record in run.record.finetuned}
     rivals = {item.record.name for item in scored}
     systems += [
-        SystemRow(key, "baseline", None, metrics, stats["differences"].get(key, {}).get(main))
+        SystemRow(
+            key,
+            f"fine-tuned, {entries[key]}" if key in entries else BASELINE,
+            None,
+            metrics,
+            *_tests(stats, key, main),
+        )
         for key, metrics in stats["systems"].items()
         if key != MODEL and key not in rivals
     ]
-    is_loss = main == "perplexity"
     systems.sort(key=lambda row: _value(row.metrics, main, is_loss=is_loss), reverse=not is_loss)
-    available = stats["systems"][MODEL]
     examples = try_open_dataset(run.storage, best.record.prepare) if best.record.prepare else None
     counts = {} if examples is None else {**examples.counts.dropped, **examples.counts.failed}
     confusion, labels = stats["details"].get("confusion"), stats["details"].get("labels", ())
-    folds = best.model.stats.get("cross_validation")
+    folds = stats.get("cross_validation")
     shown = confusion is not None and len(labels) <= MAX_LABELS
+    baselines = [row.name for row in systems if row.kind == BASELINE]
+    curves = _learning_curves(scored, main, baselines[:MAX_BASELINES])
+    drawn = draw_learning_curves(curves, main)
     return TaskReport(
         name,
         str(stats["task"]),
-        str(best.model.stats["base"]),
+        str(own["base"]),
         main,
-        [metric for metric in SHOWN if metric in available][:MAX_METRICS],
+        int(stats["n"]),
+        [metric for metric in SHOWN if metric in best.metrics][:MAX_METRICS],
         systems,
         {} if examples is None else {name: examples.stats["splits"][name] for name in SPLITS},
         {key: counts[key] for key in HELD_OUT if key in counts},
@@ -140,24 +203,49 @@ def _report(run: ReportRun, name: str, scored: Sequence[_Scored]) -> TaskReport:
         {} if examples is None else examples.stats.get("overlap", {}),
         list(zip(labels, confusion, strict=True)) if shown else (),
         labels if shown else (),
-        _draw_curve(scored, main),
-        stats["errors"],
-        stats.get("explanations", ()),
+        drawn,
+        list(curves) if drawn else (),
+        {
+            key: text
+            for key, points in curves.items()
+            if key != FINE_TUNED
+            and (text := describe_crossing(curves[FINE_TUNED], points, is_loss=is_loss))
+        },
+        draw_classifier(stats["details"]),
+        _spreads(scored, best),
+        [(rate, loss) for rate, loss in own["lr_grid"]] if len(own["lr_grid"]) > 1 else (),
+        {
+            key: count
+            for key, count in (
+                ("copies", own["examples"]["copies"]),
+                ("truncated", own["truncated"]),
+                ("over_long", own["over_long"]),
+            )
+            if count
+        },
+        _not_removed(run, stats["errors"]),
+        [
+            {**item, "picture": heatmap(item["attention"]) if item.get("attention") else None}
+            for item in _not_removed(run, stats.get("explanations", ()))
+        ],
         len(folds["folds"]) if folds else 0,
         folds["metrics"] if folds else {},
     )
 
 
-def _rank(stats: Mapping[str, Any]) -> tuple[bool, float]:
-    return (not stats["from_scratch"], stats["budget"])
-
-
 def _model_row(item: _Scored, stats: Mapping[str, Any], main: str) -> SystemRow:
     own = item.model.stats
     kind = "from random weights" if own["from_scratch"] else "fine-tuned"
-    difference = stats["differences"].get(item.record.name, {}).get(main)
-    metrics = item.scores.stats["systems"][MODEL]
-    return SystemRow(item.record.name, kind, own["examples"]["train"], metrics, difference)
+    tests = _tests(stats, item.record.name, main)
+    return SystemRow(item.record.name, kind, own["examples"]["train"], item.metrics, *tests)
+
+
+def _tests(
+    stats: Mapping[str, Any], system: str, main: str
+) -> tuple[Mapping[str, Any] | None, Mapping[str, Any] | None]:
+    """Return the tests of the model against a system: of the main metric, and McNemar's."""
+    own = stats["differences"].get(system, {})
+    return own.get(main), own.get("mcnemar")
 
 
 def _value(metrics: Mapping[str, Mapping[str, Any]], main: str, *, is_loss: bool) -> float:
@@ -165,18 +253,56 @@ def _value(metrics: Mapping[str, Mapping[str, Any]], main: str, *, is_loss: bool
     return float(value) if value is not None else float("inf") if is_loss else float("-inf")
 
 
-def _draw_curve(scored: Sequence[_Scored], main: str) -> Markup:
-    """Draw the learning curve over the budgets; nothing for fewer than two."""
-    points = sorted(
-        (item.model.stats["examples"]["train"], item.scores.stats["systems"][MODEL][main]["value"])
-        for item in scored
-        if not item.model.stats["from_scratch"]
-        and item.scores.stats["systems"][MODEL][main]["value"] is not None
-    )
-    if len({x for x, _ in points}) < 2:
-        return Markup("")
-    title = f"{main} over the number of training examples"
-    return line_chart([Line("fine-tuned", points, 0, dots=True)], title=title)
+def _learning_curves(scored: Sequence[_Scored], main: str, baselines: Sequence[str]) -> Curves:
+    """Return the main metric of the models of each budget and of baselines with the same examples."""
+    curves: dict[str, dict[int, CurvePoint]] = {FINE_TUNED: {}, **{name: {} for name in baselines}}
+    for item in scored:
+        if not item.is_from_base:
+            continue
+        count, systems = item.model.stats["examples"]["train"], item.scores.stats["systems"]
+        for name, points in curves.items():
+            metric = systems.get(MODEL if name == FINE_TUNED else name, {}).get(main, {})
+            if metric.get("value") is not None:
+                ends = [
+                    metric[end] if metric[end] is not None else metric["value"]
+                    for end in ("low", "high")
+                ]
+                points.setdefault(count, CurvePoint(count, metric["value"], *ends))
+    return {
+        name: [points[count] for count in sorted(points)]
+        for name, points in curves.items()
+        if points
+    }
+
+
+def _spreads(scored: Sequence[_Scored], best: _Scored) -> list[Spread]:
+    """Return mean and standard deviation over the models with all examples that differ in their seed."""
+    seeds = [item for item in scored if item.is_from_base and item.has_all_examples]
+    if len(seeds) < 2:
+        return []
+    spreads = []
+    for metric in [name for name in SHOWN if name in best.metrics][:MAX_METRICS]:
+        values = [item.metrics[metric]["value"] for item in seeds if metric in item.metrics]
+        known = [value for value in values if value is not None]
+        if len(known) > 1:
+            spreads.append(Spread(metric, mean(known), stdev(known), len(known)))
+    return spreads
+
+
+def _not_removed(run: ReportRun, rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Leave out the examples that were removed since: they must not be quoted."""
+    if not rows:
+        return []
+    try:
+        removals = load_removals(run.storage, run.record.recipe)
+    except CorruptRemovalLogError:  # it stops the next run, but not a page about a past one
+        return []
+    columns = {
+        name: pa.array([row.get(name) for row in rows], pa.string())
+        for name in ("id", *SOURCE.names)
+    }
+    matches = match_examples(pa.table(columns), removals).tolist()
+    return [row for row, match in zip(rows, matches, strict=True) if match < 0]
 
 
 SECTION = Section("finetune", "Fine-tuned models", collect)
