@@ -134,7 +134,7 @@ def compare(scratch: Path, steps: int, rounds: int, *, lora: bool) -> bool:
     rows = make_rows(steps * BATCH)
     torch.manual_seed(0)
     config = train_config(
-        family="encoder", architecture="bert", num_layers=4, hidden_size=256, num_heads=4, context_length=CONTEXT,
+        name="base", family="encoder", architecture="bert", num_layers=4, hidden_size=256, num_heads=4, context_length=CONTEXT, train_tokens=1,
     )  # fmt: skip
     base = build_model(config.model.resolve(VOCABULARY))
     folder = scratch / ("lora" if lora else "full")
