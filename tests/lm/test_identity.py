@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import pytest
 
+from infra.config import ConfigModel
 from infra.dataset.dataset import Dataset
 from infra.store.storage import Storage
 from lm.checkpoint.marker import Checkpoint, CheckpointMismatchError
@@ -79,6 +80,8 @@ def other(config: TrainConfig, name: str) -> Any:
         return tuple(each / 2 for each in value)
     if isinstance(value, dict):
         return dict.fromkeys(value, 2.0) | {"books": 1.0}
+    if issubclass(kinds[0], ConfigModel):
+        return kinds[0].model_validate({})
     return {int: 7, float: 7.0, str: "other"}[kinds[0]]
 
 

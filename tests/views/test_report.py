@@ -20,7 +20,7 @@ from views.report.report_run import ReportRun
 from views.report.sections import SECTIONS
 from views.report.sections.duplicates.examples import highlight_differences
 
-MISSING = ("removed", "word_vectors", "finetune")  # sections of what the run does not have
+MISSING = ("removed", "word_vectors", "finetune", "gates")  # sections of what the run does not have
 
 
 @pytest.fixture(scope="module")
