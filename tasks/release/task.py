@@ -100,7 +100,7 @@ def build(
         with TRANSFORMERS_LOCK:
             difference = export(trained, folder)
             hf_class = read_hf_class(folder)
-            written = _write_formats(trained, folder, model, tokens, formats)
+        written = _write_formats(trained, folder, model, tokens, formats)
         ancestors = collect_lineage(ctx.storage, [model, tokens])
         has_own_code = any(folder.glob("*.py"))
         kind: HFModelKind = trained.hf.KIND

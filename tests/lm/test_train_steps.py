@@ -121,7 +121,7 @@ def test_a_run_in_fp16_before_its_first_update_resumes_bit_for_bit(
 @pytest.mark.parametrize("blocks", [False, True], ids=["whole", "block by block"])
 def test_a_compiled_model_has_the_same_loss_and_gradients(blocks: bool, tmp_path: Path) -> None:
     """Sharded models are compiled block by block; dropout differs between blocks."""
-    config = tiny(num_layers=3)
+    config = tiny(num_layers=2)
     model = build_model(config.model.resolve(300))
     model.dropout = 0.1
     generator = torch.Generator().manual_seed(0)
