@@ -5,7 +5,7 @@
 SST-2 was made from the film reviews that Pang and Lee collected, as two data sets in other packages were. A corpus of those
 two goes through a whole run, with a model that counts, and the validation split of SST-2 is a suite. 92 % of its sentences
 stand in the corpus, in other spelling; 22 of them are shorter than what is looked for. Exits with 1 if fewer than 92 % are
-found as a whole or too short, or if more than 2 % of ARC-Easy are found, which has nothing to do with films. First it says how
+found or too short (deduplication has left one of several spellings in the corpus), or if more than 2 % of ARC-Easy are found, which has nothing to do with films. First it says how
 long it takes to look for the sentences in all texts.
 """
 
@@ -115,7 +115,7 @@ def main() -> int:
                 f"{item['too_short']} too short to look for"
             )
     films, other = found["sst2"], found["arc_easy"]
-    is_found = films["whole"] + films["too_short"] >= MIN_FOUND * films["items"]
+    is_found = films["contaminated"] + films["too_short"] >= MIN_FOUND * films["items"]
     return 0 if is_found and other["contaminated"] <= MAX_FALSE * other["items"] else 1
 
 
