@@ -70,8 +70,6 @@ def run_variant(recipe: Recipe, segments_of: Name, reason: Reason) -> dict[str, 
 def share_removals(storage: Storage, recipe: str, variant: str) -> None:
     """Remove from a variant what is removed from its recipe, and nothing else."""
     wanted, known = set(load_removals(storage, recipe)), set(load_removals(storage, variant))
-    append_removals(
-        storage, variant, sorted(wanted - known, key=str), note=f"removed from {recipe}"
-    )
-    if outdated := sorted(known - wanted, key=str):
-        append_restorations(storage, variant, outdated, note=f"restored in {recipe}")
+    append_removals(storage, variant, [*wanted], note=f"removed from {recipe}")
+    if known - wanted:
+        append_restorations(storage, variant, [*(known - wanted)], note=f"restored in {recipe}")

@@ -153,8 +153,11 @@ class Recipe(ConfigModel):
     @property
     def run_names(self) -> tuple[str, ...]:
         """The names of all recipes whose runs belong to this one: its own and those of its variants."""
-        variants = self.variants.values() if self.ablate is not None else ()
-        return (self.name, *(variant.name for variant in variants))
+        variants = (BASELINE, *(item.name for item in self.ablate.variants)) if self.ablate else ()
+        return (self.name, *map(self._variant_name, variants))
+
+    def _variant_name(self, variant: str) -> str:
+        return f"{self.name}.{variant}"
 
     @property
     def variants(self) -> dict[str, "Recipe"]:
@@ -171,7 +174,7 @@ class Recipe(ConfigModel):
     def _variant(self, ablate: AblateConfig, variant: VariantConfig | None) -> "Recipe":
         value = self.to_record()
         value |= {"ablate": None, "schedule": {}}
-        value["name"] = f"{self.name}.{variant.name if variant else BASELINE}"
+        value["name"] = self._variant_name(variant.name if variant else BASELINE)
         for path, new in (variant.to_record()["set"] if variant else {}).items():
             set_field(value, path, new)
         entries = {entry["name"]: entry for entry in value["train"]}

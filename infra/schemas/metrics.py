@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from infra.compute.arrays import F64
 from infra.dataset.dataset import Dataset, PartRef
 from infra.dataset.tables import read_table, table_bytes
 from infra.statistics.bootstrap import Estimate, estimate, mean_of, ratio_of, sum_by_cluster
@@ -146,18 +147,10 @@ def compare_items(a: pa.Table, b: pa.Table) -> dict[ItemKey, PairedDifference]:
     first, second = group_items(a), group_items(b)
     result = {}
     for key in sorted(first.keys() & second.keys()):
-        values = {item.item: item.value for item in second[key]}
-        shared = [item for item in first[key] if item.item in values]
-        weights = np.array([item.weight for item in shared])
-        if not weights.sum() > 0:
-            continue
-        result[key] = compare_paired(
-            np.array([item.value for item in shared]),
-            np.array([values[item.item] for item in shared]),
-            weights,
-            [item.cluster for item in shared],
-            SEED,
-        )
+        shared = share_items([first[key], second[key]])
+        if shared is not None:
+            values, weights, clusters = shared
+            result[key] = compare_paired(values[0], values[1], weights, clusters, SEED)
     return result
 
 
@@ -177,6 +170,31 @@ def group_items(items: pa.Table) -> dict[ItemKey, list[Item]]:
     for suite, item, cluster, metric, value, weight in zip(*columns, strict=True):
         groups.setdefault((suite, metric), []).append(Item(item, cluster, value, weight))
     return groups
+
+
+class SharedItems(NamedTuple):
+    """The values of m models for the n items that all of them have, in the order of the first model.
+
+    Attributes:
+        values: float64[m, n].
+        weights: float64[n], those of the first model.
+        clusters: of the items.
+    """
+
+    values: F64
+    weights: F64
+    clusters: list[str]
+
+
+def share_items(models: Sequence[Sequence[Item]]) -> SharedItems | None:
+    """Line up the items of models by one metric; ``None`` if those that all have weigh nothing."""
+    by_name = [{item.item: item for item in items} for items in models]
+    names = [name for name in by_name[0] if all(name in items for items in by_name)]
+    weights = np.array([by_name[0][name].weight for name in names])
+    if not weights.sum() > 0:
+        return None
+    values = np.array([[items[name].value for name in names] for items in by_name])
+    return SharedItems(values, weights, [by_name[0][name].cluster for name in names])
 
 
 def _estimate_group(group: Sequence[Item]) -> Estimate:

@@ -4,17 +4,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-import numpy as np
-
 from infra.errors import UserError
 from infra.runs.run_records import RunRecord
 from infra.schemas.metrics import (
+    SEED,
     Item,
     ItemKey,
     group_items,
     higher_is_better,
     metric_name,
     read_items,
+    share_items,
 )
 from infra.statistics.comparison import (
     Answer,
@@ -24,11 +24,11 @@ from infra.statistics.comparison import (
     judge,
 )
 from infra.store.storage import Storage
+from lm.config.entry import seeded_name
 from views.models.comparison import align_rows
 from views.report.formatting import format_float
 
 Requirement = Literal["not-worse", "better"]
-SEED = 0  # of the resamples: a comparison depends on the scores alone
 HEADER = (
     "variant",
     "metric",
@@ -140,7 +140,11 @@ def compare_variants(
     Raises:
         UserError: if two variants have no scored item in common.
     """
-    scores = {name: list(_model_scores(storage, record, model)) for name, record in records.items()}
+    models = [seeded_name(model, seed) for seed in seeds]
+    scores = {
+        name: [_model_scores(storage, record, model) for model in models]
+        for name, record in records.items()
+    }
     (_, baseline), *others = scores.items()
     measured = []
     for name, variant in others:
@@ -168,19 +172,16 @@ def compare_variants(
     return Ablation(recipe, model, seeds, runs, metrics)
 
 
-Scores = Mapping[ItemKey, Mapping[str, Item]]  # by suite and metric, then by item
+Scores = Mapping[ItemKey, Sequence[Item]]  # by suite and metric
 
 
-def _model_scores(storage: Storage, record: RunRecord, model: str) -> Iterator[Scores]:
-    """Yield the scores of each model of the entry."""
-    names = [item.name for item in record.models if item.name.startswith(f"{model}-seed")]
-    for name in names:
-        groups: dict[ItemKey, dict[str, Item]] = {}
-        for stage in record.stages:
-            if stage.entry == name:
-                for key, items in group_items(read_items(stage.open(storage))).items():
-                    groups[key] = {item.item: item for item in items}
-        yield groups
+def _model_scores(storage: Storage, record: RunRecord, model: str) -> Scores:
+    """Return the scores of a model."""
+    scores: dict[ItemKey, Sequence[Item]] = {}
+    for stage in record.stages:
+        if stage.entry == model:
+            scores |= group_items(read_items(stage.open(storage)))
+    return scores
 
 
 def _compare(
@@ -189,15 +190,10 @@ def _compare(
     """Yield the variant's name, the metric, its mean in the baseline, and the difference."""
     models = [*baseline, *variant]
     for key in sorted(set.intersection(*(set(scores) for scores in models))):
-        first = models[0][key]
-        shared = [item for item in first if all(item in scores[key] for scores in models)]
-        weights = np.array([first[item].weight for item in shared])
-        if not weights.sum() > 0:
+        shared = share_items([scores[key] for scores in models])
+        if shared is None:
             continue
-        before, after = (
-            np.array([[scores[key][item].value for item in shared] for scores in group])
-            for group in (baseline, variant)
-        )
-        clusters = [first[item].cluster for item in shared]
+        values, weights, clusters = shared
+        before, after = values[: len(baseline)], values[len(baseline) :]
         mean = float((before @ weights).mean() / weights.sum())
         yield name, key, mean, compare_seeds(after, before, weights, clusters, SEED)

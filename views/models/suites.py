@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from infra.dataset.dataset import Dataset, try_open_dataset
@@ -20,6 +19,7 @@ from infra.schemas.metrics import (
     metric_name,
     read_items,
     read_metrics,
+    share_items,
 )
 from infra.statistics.comparison import (
     Answer,
@@ -31,6 +31,7 @@ from infra.statistics.comparison import (
     judge,
 )
 from infra.store.storage import Storage
+from lm.config.entry import seeded_name
 
 # Of these every model has one number per suite that is compared; the others are shown.
 COMPARED_METRICS = (
@@ -135,7 +136,7 @@ def _entry_names(config: Mapping[str, Any]) -> dict[str, str]:
     names = {}
     for entry in config.get("train", ()):
         for seed in entry.get("seeds") or ():
-            names[f"{entry['name']}-seed{seed}"] = str(entry["name"])
+            names[seeded_name(str(entry["name"]), seed)] = str(entry["name"])
     return names
 
 
@@ -192,15 +193,12 @@ def _compared_keys(models: Sequence[ScoredModel]) -> list[ItemKey]:
 def _compare(
     a: str, a_models: Sequence[ScoredModel], b: str, b_models: Sequence[ScoredModel], key: ItemKey
 ) -> dict[str, Any] | None:
-    items = [{item.item: item for item in model.items[key]} for model in (*a_models, *b_models)]
-    names = [name for name in items[0] if all(name in other for other in items[1:])]
-    weights = np.array([items[0][name].weight for name in names])
-    if not weights.sum() > 0:
+    shared = share_items([model.items[key] for model in (*a_models, *b_models)])
+    if shared is None:
         return None
-    clusters = [items[0][name].cluster for name in names]
-    values = np.array([[other[name].value for name in names] for other in items])
+    values, weights, clusters = shared
     first, second = values[: len(a_models)], values[len(a_models) :]
-    common = {"metric": metric_name(*key), "a": a, "b": b, "n": len(names)}
+    common = {"metric": metric_name(*key), "a": a, "b": b, "n": len(weights)}
     seeds = len(a_models), len(b_models)
     if min(seeds) > 1:
         by_seed = compare_seeds(first, second, weights, clusters, SEED)
