@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from infra.errors import UserError
-from infra.schemas.metrics import SEED, Item
+from infra.schemas.metrics import SEED, Item, share_items
 from infra.statistics.comparison import compare_paired
 
 OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
@@ -148,20 +148,17 @@ class Condition:
     def _compare_items(
         self, model: Measurements, ours: Sequence[Item], theirs: Sequence[Item]
     ) -> Verdict:
-        others = {item.item: item.value for item in theirs}
-        shared = [item for item in ours if item.item in others]
-        weights = np.array([item.weight for item in shared])
-        if not weights.sum() > 0:
+        shared = share_items([ours, theirs])
+        if shared is None:
             raise ConditionError(
                 f"{self.text!r}: the model and the {self.other} have no item of {self.metric} in common"
             )
-        total = len({item.item for item in ours} | others.keys())
-        note = "" if len(shared) == total else f"on the {len(shared)} of {total} items in common"
-        a = np.array([item.value for item in shared])
-        b = np.array([others[item.item] for item in shared])
+        (a, b), weights, clusters = shared
+        n, total = len(weights), len({item.item for item in (*ours, *theirs)})
+        note = "" if n == total else f"on the {n} of {total} items in common"
         value = float(np.average(a, weights=weights))
         limit = float(np.average(b, weights=weights)) * self.factor
-        paired = compare_paired(a, b, weights, [item.cluster for item in shared], SEED)
+        paired = compare_paired(a, b, weights, clusters, SEED)
         if self.operator != NOT_WORSE:
             passed = self._holds(value, limit)
         else:
@@ -171,7 +168,7 @@ class Condition:
                     f"{self.text!r}: it is not known whether more of {self.metric} is better"
                 )
             passed = paired.high >= 0 if better else paired.low <= 0
-        return Verdict(self.text, value, limit, passed, paired.low, paired.high, len(shared), note)
+        return Verdict(self.text, value, limit, passed, paired.low, paired.high, n, note)
 
     def _find(self, model: Measurements, path: str) -> float:
         value = _lookup(model.metrics, path)
