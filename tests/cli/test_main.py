@@ -56,6 +56,29 @@ def test_help_imports_nothing_heavy() -> None:
     assert heavy & set(shown.stdout.split()) == set()
 
 
+def test_the_flows_import_nothing_that_they_do_not_use() -> None:
+    """Every process of a run imports them; `lark` compiles a grammar of IRIs for three seconds of CPU.
+
+    jsonschema does that in each process that imports Prefect once `rfc3987-syntax` is installed, which its extra
+    [format-nongpl] and everything that asks for it does.
+    """
+    program = "import sys, flows.pipeline; print(*sys.modules)"
+    shown = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    unused = {
+        "lark",
+        "rfc3987_syntax",
+        "torch",
+        "scrapy",
+        "sklearn",
+        "transformers",
+        "matplotlib",
+        "mlflow",
+    }
+    assert unused & set(shown.stdout.split()) == set()
+
+
 @pytest.mark.parametrize(("old", "new"), RENAMED_COMMANDS.items())
 def test_an_old_command_names_the_new_one(old: str, new: str) -> None:
     result = CliRunner().invoke(main, [old, "x"])
