@@ -1,0 +1,1 @@
+"""Serve released models: an OpenAI-compatible endpoint, a chat page, and where the words come from."""

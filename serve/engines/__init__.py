@@ -1,0 +1,1 @@
+"""What runs a model: one interface, and an engine per way of doing it."""
