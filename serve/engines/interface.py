@@ -131,3 +131,29 @@ class Engine(Protocol):
 
     async def close(self) -> None:
         """End all generations with ``EngineError``, and everything that was started."""
+
+
+class TextModel(Protocol):
+    """Says something of whole texts, which are ids with all tokens that belong around them.
+
+    A model has only some of the methods: see ``serve.models.ServedModel``. All raise ``EngineError`` if the
+    process of the model dies.
+    """
+
+    async def embed(self, texts: Sequence[Sequence[int]]) -> Vector:
+        """Return a vector of length 1 per text, float32[n, D]: the mean of its last hidden states.
+
+        Of word vectors it is the mean of the vectors of its words, and zero if none has one.
+        """
+
+    async def fill_mask(self, ids: Sequence[int], num_top: int) -> list[list[tuple[int, float]]]:
+        """Return the most likely tokens in the place of each mask, with their probabilities, best first."""
+
+    async def classify(self, texts: Sequence[Sequence[int]]) -> Vector:
+        """Return the probability of each label for each text, float32[n, L]; with several per text each its own."""
+
+    async def tag(self, ids: Sequence[int]) -> Vector:
+        """Return the probability of each label for each token, float32[T, L]."""
+
+    async def close(self) -> None:
+        """End what was started; requests that are not answered raise ``EngineError``."""
