@@ -49,13 +49,17 @@ class Generation:
         prompt: token ids, at least one. Of an encoder-decoder: what its encoder reads.
         max_new_tokens: at least 1; the caller has checked that the context holds them.
         sampling: how to choose.
-        num_top: how many alternatives of each token to report, beside the token's own log-probability.
+        logprobs: whether log-probabilities are asked for; they cost a sum over the vocabulary per step,
+            so without it an engine may leave them out.
+        num_top: how many alternatives of each token to report, beside the token's own log-probability;
+            more than 0 asks for log-probabilities.
         stop_ids: tokens that end it; the one that does is reported as the last.
     """
 
     prompt: tuple[int, ...]
     max_new_tokens: int
     sampling: Sampling = field(default_factory=Sampling)
+    logprobs: bool = False
     num_top: int = 0
     stop_ids: frozenset[int] = frozenset()
 
@@ -65,7 +69,8 @@ class TokenScore:
     """A token and its log-probability, before temperature, penalties and bias.
 
     Attributes:
-        logprob: ``None`` for the first token of a text, before which there is nothing.
+        logprob: ``None`` for the first token of a text, before which there is nothing, and if it was not
+            asked for.
         top: the most likely tokens at its place with their log-probabilities, best first.
     """
 
