@@ -1,27 +1,36 @@
-"""What the endpoint asks of whoever knows where words come from."""
+"""What the endpoint asks of whoever knows where the words of a text come from.
 
-from collections.abc import Mapping, Sequence
+The endpoint has no store and no index: ``gristmill serve`` gives it a finder per model, or says why there is none.
+"""
+
+from collections.abc import Mapping
 from typing import Any, Protocol
 
-Passages = Sequence[Mapping[str, Any]]
 
+class SourceTracker(Protocol):
+    """Follows one text as it grows. Its calls come one after the other."""
 
-class TextSourceFinder(Protocol):
-    """Follows one text while it is written."""
+    def update(self, text: str, *, final: bool = False) -> Mapping[str, Any] | None:
+        """Look up the text so far; ``None``: nothing changed since the call before.
 
-    def find(self, text: str) -> Passages:
-        """Return the passages of a text that stand in the training data, in its order, as JSON values.
-
-        ``start`` and ``end`` are characters of the text; ``places`` are documents.
+        Takes up to 200 ms of CPU, so it belongs on a thread.
 
         Args:
-            text: begins with the text of the call before. Calls for one text come one after the other,
-                in worker threads.
+            text: begins with what was given before.
+            final: nothing will be added to it.
+
+        Returns:
+            JSON values: ``first``, the number of passages that stay as they were, from the first one on, and
+            ``passages``, which replace all others. A passage is a run of the text that stands word for word in
+            the training data: ``start`` and ``end`` (characters of the text), ``text``, ``num_tokens``, ``count``
+            (how often it occurs) and ``places``, the first of these. A place has ``id``, ``url``, ``source`` and
+            ``license`` of its document (each a string or ``None``), ``offset`` (the passage's first token,
+            counted from the document's) and ``steps``: by model, the training steps that read it.
         """
 
 
 class SourceFinder(Protocol):
-    """Finds passages of texts in the training data of one model."""
+    """Knows the training documents of one model. Safe to use from several threads."""
 
-    def start(self) -> TextSourceFinder:
-        """Begin a text."""
+    def track(self) -> SourceTracker:
+        """Return a tracker for a new text."""
