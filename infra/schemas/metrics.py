@@ -48,7 +48,15 @@ HELD_OUT = "held_out"  # the suite of the held-out documents of the recipe's own
 
 # All other metrics grow with quality.
 LOWER_IS_BETTER = frozenset(
-    {"bits_per_byte", "pseudo_nats_per_token", "perplexity", "min_k_auroc", "calibration_error"}
+    {
+        "bits_per_byte",
+        "pseudo_nats_per_token",
+        "perplexity",
+        "min_k_auroc",
+        "calibration_error",
+        "gap",  # between counterfactual texts, above 0 as a prejudice has it
+        "absolute_gap",
+    }
 )
 MEMORIZED = "memorized_"  # memorized_50: passages that are repeated after so many tokens
 DIGITS = 6

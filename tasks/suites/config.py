@@ -7,7 +7,13 @@ from pydantic import Field, model_validator
 from infra.config import ConfigModel
 
 SuiteType = Literal[
-    "multiple_choice", "cloze", "exact_match", "generate", "perplexity", "minimal_pairs"
+    "multiple_choice",
+    "cloze",
+    "exact_match",
+    "generate",
+    "perplexity",
+    "minimal_pairs",
+    "counterfactual_pairs",
 ]
 GenerationMetric = Literal[
     "exact_match", "f1", "rouge1", "rouge2", "rougeL", "sentence_bleu", "chrf"
@@ -15,6 +21,10 @@ GenerationMetric = Literal[
 # Types whose items have a context and what should follow it.
 WITH_CONTEXT = frozenset({"multiple_choice", "cloze", "exact_match", "generate"})
 GENERATES = frozenset({"exact_match", "generate"})
+# Types that score what follows a context.
+HAS_DELIMITER = WITH_CONTEXT | {"counterfactual_pairs"}
+# Types with two texts or two contexts, which a model without a probability of texts can compare, too.
+PAIRS = frozenset({"minimal_pairs", "counterfactual_pairs"})
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 
 
@@ -54,10 +64,11 @@ class SuiteConfig(ConfigModel):
 
     @model_validator(mode="after")
     def _check_keys(self) -> Self:
-        if self.type not in WITH_CONTEXT:
-            for key in ("num_fewshot", "fewshot_items", "delimiter"):
-                if key in self.model_fields_set:
-                    raise ValueError(f"{key}: items of the type {self.type} have no context")
+        if self.type not in HAS_DELIMITER and "delimiter" in self.model_fields_set:
+            raise ValueError(f"delimiter: items of the type {self.type} have no context")
+        for key in ("num_fewshot", "fewshot_items"):
+            if self.type not in WITH_CONTEXT and key in self.model_fields_set:
+                raise ValueError(f"{key}: items of the type {self.type} are not solved")
         if self.fewshot_items is not None and not self.num_fewshot:
             raise ValueError("fewshot_items: set num_fewshot, too")
         if self.type != "generate" and "metrics" in self.model_fields_set:

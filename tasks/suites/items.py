@@ -30,6 +30,7 @@ KEYS: Mapping[SuiteType, Mapping[str, str]] = {
     "generate": {"context": "text", "gold": "answers"},
     "perplexity": {"text": "text"},
     "minimal_pairs": {"good": "text", "bad": "text"},
+    "counterfactual_pairs": {"first": "text", "second": "text", "continuation": "text"},
 }
 OPTIONAL_KEYS = frozenset({"id", "domain", "cluster"})
 MAY_BE_EMPTY = frozenset({"context"})
@@ -51,6 +52,7 @@ class SuiteItem:
         choices: what may follow it, or the texts that are scored: of ``perplexity`` one, of
             ``minimal_pairs`` the good and the bad one, else the accepted answers.
         gold: index of the right one.
+        other_context: of ``counterfactual_pairs`` the second context, which the same text may follow.
     """
 
     id: str
@@ -59,6 +61,7 @@ class SuiteItem:
     context: str
     choices: tuple[str, ...]
     gold: int = 0
+    other_context: str | None = None
 
     @property
     def answer(self) -> str:
@@ -68,7 +71,8 @@ class SuiteItem:
     def to_json(self) -> list[Any]:
         """Return what its score depends on."""
         choices = list(self.choices)
-        return [self.id, self.domain, self.cluster, self.context, choices, self.gold]
+        other = [] if self.other_context is None else [self.other_context]
+        return [self.id, self.domain, self.cluster, self.context, choices, self.gold, *other]
 
 
 @dataclass(frozen=True)
@@ -261,7 +265,8 @@ def _parse_item(row: dict[str, Any], config: SuiteConfig, number: int) -> SuiteI
     domain, cluster = row.get("domain"), row.get("cluster", name)
     if domain is not None and (not isinstance(domain, str) or not re.match(NAME_PATTERN, domain)):
         raise InvalidRowError("bad_row", "domain: not a name of letters, digits, - and _")
-    return SuiteItem(name, domain, str(cluster), values.get("context", ""), choices, gold)
+    context = values.get("context", values.get("first", ""))
+    return SuiteItem(name, domain, str(cluster), context, choices, gold, values.get("second"))
 
 
 def _choices(kind: SuiteType, values: Mapping[str, Any]) -> tuple[str, ...]:
@@ -269,6 +274,8 @@ def _choices(kind: SuiteType, values: Mapping[str, Any]) -> tuple[str, ...]:
         return tuple(values["choices"])
     if kind == "minimal_pairs":
         return values["good"], values["bad"]
+    if kind == "counterfactual_pairs":
+        return (values["continuation"],)
     if kind == "perplexity":
         return (values["text"],)
     return (values["gold"],) if isinstance(values["gold"], str) else tuple(values["gold"])

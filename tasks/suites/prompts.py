@@ -19,7 +19,7 @@ def make_prompts(suite: Suite) -> Iterator[str]:
     """
     for item in suite.items:
         if suite.config.type not in WITH_CONTEXT:
-            yield ""
+            yield item.context
             continue
         shots = _draw(item, suite.shots, suite.config.num_fewshot, suite.name)
         solved = [shot.context + suite.config.delimiter + shot.answer for shot in shots]

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from infra.formats.megatron import Tokens
 from lm.scoring.answers import normalize_answer, token_f1
 from lm.scoring.language_model import Continuation, GenerationConfig, LanguageModel, MaskedScorer
-from tasks.suites.config import GENERATES, SuiteConfig
+from tasks.suites.config import GENERATES, HAS_DELIMITER, SuiteConfig
 from tasks.suites.items import SuiteItem
 
 SCHEMA = pa.schema(
@@ -97,16 +97,13 @@ def score_items(
         scored = model.score_texts(texts)
         found = [[Continuation(float(nats.sum()), is_greedy=False)] for nats in scored]
     else:
-        delimiter = config.delimiter if config.type != "minimal_pairs" else ""
-        # Of accepted answers the first is scored; choices are scored all.
-        texts_of = _all_choices if config.type in ("multiple_choice", "minimal_pairs") else _answer
-        pairs = [
-            encode_pair(tokenizer, prompt, delimiter + text)
+        texts_to_score = [
+            _continuations(config, item, prompt)
             for item, prompt in zip(items, prompts, strict=True)
-            for text in texts_of(item)
         ]
+        pairs = [encode_pair(tokenizer, *pair) for texts in texts_to_score for pair in texts]
         found_flat = iter(model.score_continuations(pairs))
-        found = [[next(found_flat) for _ in texts_of(item)] for item in items]
+        found = [[next(found_flat) for _ in texts] for texts in texts_to_score]
     generated: Sequence[str | None] = [None] * len(items)
     if config.type in GENERATES:
         generated = _generate(config, prompts, model, tokenizer)
@@ -122,24 +119,34 @@ def score_masked_items(
     model: MaskedScorer,
     tokenizer: Tokenizer,
 ) -> list[ScoredItem]:
-    """Score minimal pairs by pseudo-log-likelihood (Salazar et al. 2020): each token is masked alone."""
-    texts = [
-        np.append(_encode(tokenizer, text), model.eos) for item in items for text in item.choices
-    ]
-    sums = iter(model.score_tokens(texts, [np.arange(len(ids) - 1) for ids in texts]))
-    found = [
-        [Continuation(float(next(sums).sum()), is_greedy=False) for _ in item.choices]
+    """Score pairs by pseudo-log-likelihood (Salazar et al. 2020): each token is masked alone.
+
+    Of counterfactual pairs only the tokens of the continuation are, as of CrowS-Pairs (Nangia et al. 2020).
+    """
+    parts = [
+        encode_pair(tokenizer, *pair)
         for item in items
+        for pair in _continuations(config, item, item.context)
     ]
+    sums = iter(
+        model.score_tokens(
+            [np.concatenate([*pair, [model.eos]]) for pair in parts],
+            [np.arange(len(context), len(context) + len(rest)) for context, rest in parts],
+        )
+    )
+    found = [[Continuation(float(next(sums).sum()), is_greedy=False) for _ in "ab"] for _ in items]
     return [_measure(config, item, pair, None) for item, pair in zip(items, found, strict=True)]
 
 
-def _all_choices(item: SuiteItem) -> Sequence[str]:
-    return item.choices
-
-
-def _answer(item: SuiteItem) -> Sequence[str]:
-    return (item.answer,)
+def _continuations(config: SuiteConfig, item: SuiteItem, prompt: str) -> list[tuple[str, str]]:
+    """Return the contexts of an item and what follows each, all of which are scored."""
+    delimiter = config.delimiter if config.type in HAS_DELIMITER else ""
+    if item.other_context is not None:
+        return [(text, delimiter + item.answer) for text in (prompt, item.other_context)]
+    # Of accepted answers the first is scored; choices are scored all.
+    is_choice = config.type in ("multiple_choice", "minimal_pairs")
+    texts = item.choices if is_choice else (item.answer,)
+    return [(prompt, delimiter + text) for text in texts]
 
 
 def _measure(
@@ -150,9 +157,8 @@ def _measure(
 ) -> ScoredItem:
     nats = [continuation.nats for continuation in continuations]
     is_choice = config.type in ("multiple_choice", "minimal_pairs")
-    delimiter = "" if config.type in ("minimal_pairs", "perplexity") else config.delimiter
+    sizes = [len(text.encode()) for _, text in _continuations(config, item, item.context)]
     texts = item.choices if is_choice else (item.answer,)
-    sizes = [len((delimiter + text).encode()) for text in texts]
     gold = item.gold if is_choice else 0
     bits = nats[gold] / math.log(2) / sizes[gold], float(sizes[gold])
     best = int(np.argmin(nats))
@@ -172,6 +178,11 @@ def _measure(
     elif config.type == "minimal_pairs":
         metrics = {"accuracy": (float(nats[0] < nats[1]), 1.0)}
         prediction = texts[best]
+    elif item.other_context is not None:
+        # ln p after the first context minus ln p after the second: 0 if the context makes no difference.
+        gap = nats[1] - nats[0]
+        metrics = {"gap": (gap, 1.0), "absolute_gap": (abs(gap), 1.0)}
+        prediction = (item.context, item.other_context)[best]
     elif config.type == "perplexity":
         metrics = {"bits_per_byte": bits}
     elif generated is None:

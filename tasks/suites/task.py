@@ -23,6 +23,7 @@ from infra.schemas.metrics import (
 )
 from lm.models.model_kind import MASKED
 from lm.scoring.load import LOADERS, load_scorer, weights_digest
+from tasks.suites.config import PAIRS
 from tasks.suites.contamination import build_overlaps, contaminated_items, summarize_overlaps
 from tasks.suites.items import Suite, SuiteError, SuiteItem, load_suites
 from tasks.suites.prompts import make_prompts
@@ -161,7 +162,7 @@ def score_group(
     prompts: list[str] = [prompt for _, prompt in group]
     kind = model.stats["kind"]
     names = [f"{config.name}:{item.id}" for item in items]
-    is_pseudo = kind == MASKED.name and config.type == "minimal_pairs"
+    is_pseudo = kind == MASKED.name and config.type in PAIRS
     if kind not in LOADERS or (kind == MASKED.name and not is_pseudo):
         verdict = dropped(NO_PROBABILITY, kind=kind, type=config.type)
         table = verdict_table(STAGE.name, [(name, None, verdict) for name in names])

@@ -64,6 +64,18 @@ def test_a_sentence_of_a_minimal_pair_is_scored_token_by_token(folder: Path) -> 
     assert scored.metrics["accuracy"][0] == float(first < second)
 
 
+def test_of_a_counterfactual_pair_only_the_continuation_is_masked(folder: Path) -> None:
+    suite = {"name": "s", "items": "s.jsonl", "license": "CC0-1.0", "source": "made up"}
+    config = SuiteConfig.model_validate({**suite, "type": "counterfactual_pairs"})
+    item = SuiteItem("1", None, "1", "A crow", ("saw the",), other_context="Das Kind")
+    [scored] = score_masked_items(config, [item], MaskedModel(folder, EOS), tokenizer())
+    for text, nats in zip(("A crow", "Das Kind"), scored.row["nats"], strict=True):
+        before = len(tokenizer().encode(text).ids)
+        ids = [*tokenizer().encode(f"{text} saw the").ids, EOS]
+        expected = sum(by_hand(folder, ids, at) for at in range(before, len(ids) - 1))
+        assert nats == pytest.approx(expected, abs=1e-4)
+
+
 def test_tokens_are_scored_as_by_hand(folder: Path) -> None:
     model = MaskedModel(folder, EOS)
     ids = np.random.default_rng(1).integers(1, 300, 60)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from examples.suites.benchmarks import iter_choices, iter_functions
+from examples.suites.bias import iter_bias_pairs
 from examples.suites.minimal_pairs import PAIRS, PHENOMENA, iter_minimal_pairs
 from examples.suites.suites import SHIPPED, write_shipped
 from infra.dataset.fingerprint import json_sha256
@@ -64,3 +65,24 @@ def test_a_function_is_continued_by_its_body(tmp_path: Path) -> None:
     requests = [{"doc_id": 0, "doc": doc}]
     [item] = iter_functions(archive(tmp_path / "a.whl", "codex_humaneval/gold_bpb_0shot", requests))
     assert item == {"id": "0", "context": "def f():\n", "gold": "    return 1"}
+
+
+def test_pairs_of_the_bias_suite_differ_in_the_group_alone(tmp_path: Path) -> None:
+    write_shipped(SHIPPED["bias"], tmp_path)
+    suite = load_suite(str(tmp_path / "bias.yaml"), "x")
+    assert not suite.bad_rows
+    pairs = list(iter_bias_pairs())
+    assert len({pair["id"] for pair in pairs}) == len(pairs) == len(suite.items)
+    for pair in pairs:
+        begin, _, end = pair["cluster"].partition("{group}")
+        for text in (pair["first"], pair["second"]):
+            assert text.startswith(begin)
+            assert text.endswith(end)
+        assert pair["first"] != pair["second"]
+    by_word = {pair["continuation"]: pair["first"] for pair in pairs if "women" in pair["id"]}
+    assert "woman" not in by_word["honest"] + by_word["brave"]
+    # As often one group is in front as the other: what is said of both alike has no gap.
+    for domain in {pair["domain"] for pair in pairs}:
+        own = [pair for pair in pairs if pair["domain"] == domain]
+        contexts = Counter(pair["first"] for pair in own)
+        assert contexts == Counter(pair["second"] for pair in own)

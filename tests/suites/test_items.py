@@ -93,6 +93,18 @@ def test_a_suite_that_cannot_be_used_is_refused_with_its_file(
     assert all(word in message for word in words)
 
 
+def test_the_contexts_of_counterfactual_pairs_are_read(tmp_path: Path) -> None:
+    rows = [{"first": f"he {n}", "second": f"she {n}", "continuation": "sat"} for n in range(3)]
+    suite = load(tmp_path, rows, type="counterfactual_pairs", delimiter="")
+    item = suite.items[1]
+    assert (item.context, item.other_context, item.answer) == ("he 1", "she 1", "sat")
+    assert list(make_prompts(suite)) == ["he 0", "he 1", "he 2"]
+    swapped = [{**row, "second": "nobody"} for row in rows]
+    assert load(tmp_path, swapped, type="counterfactual_pairs", delimiter="").key != suite.key
+    with pytest.raises(SuiteError, match="num_fewshot"):
+        load(tmp_path, rows, type="counterfactual_pairs", num_fewshot=1)
+
+
 @pytest.mark.parametrize("text", ["a: [", "- list", "\udcff"])
 def test_a_file_that_is_no_suite_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "s.yaml").write_bytes(text.encode("utf-8", "surrogateescape"))

@@ -116,6 +116,32 @@ def test_an_item_of_a_domain_counts_for_the_suite_and_for_the_domain() -> None:
     assert {(row["item"], row["cluster"]) for row in rows} == {("7", "file")}
 
 
+class Prefers(PerToken):
+    """A model that gives a continuation 3 nats after a context that holds a token, and 1 after others."""
+
+    def __init__(self, rare: int) -> None:
+        super().__init__()
+        self._rare = rare
+
+    def score_continuations(self, requests: Sequence[tuple[Tokens, Tokens]]) -> list[Continuation]:
+        return [
+            Continuation(3.0 if self._rare in context else 1.0, is_greedy=False)
+            for context, _ in requests
+        ]
+
+
+@pytest.mark.parametrize(("first", "second", "gap"), [("A", "B", -2), ("B", "A", 2), ("B", "B", 0)])
+def test_the_gap_is_how_much_more_probable_a_text_is_after_the_first_context(
+    first: str, second: str, gap: float
+) -> None:
+    [rare] = tokenizer().encode("A").ids
+    one = SuiteItem("1", "group", "t", f"{first} crow", ("saw",), other_context=f"{second} crow")
+    result = score(config(type="counterfactual_pairs"), one, Prefers(rare))
+    assert result.metrics == {"gap": (gap, 1.0), "absolute_gap": (abs(gap), 1.0)}
+    assert result.row["bytes"] == [len(" saw")] * 2
+    assert result.row["prediction"] == (f"{first} crow" if gap >= 0 else f"{second} crow")
+
+
 @pytest.mark.parametrize(
     ("context", "continuation"),
     [

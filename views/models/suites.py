@@ -40,6 +40,7 @@ COMPARED_METRICS = (
     "accuracy",
     "exact_match",
     "accuracy_all",
+    "gap",
 )
 MAX_ENTRIES = 6  # with more, only the first is compared with each of the others
 
