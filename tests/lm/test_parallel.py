@@ -139,14 +139,19 @@ def test_carried_states_of_two_processes_are_resumed_by_one(
 
 @pytest.mark.parametrize("name", [name for name in CHOICES if name != "fp16"])
 def test_sharded_processes_learn_the_weights_of_whole_ones(runs: Path, name: str) -> None:
-    """At half the steps: later, rounding in bf16 products may differ by more than the tolerance."""
+    """At half the steps: rounding in bf16 products adds up, and differs between processors.
+
+    A single element may be some 1e-4 off; a matrix as a whole is not.
+    """
     ddp, fsdp = (
         saved_state(runs / f"{name}-2-{parallel}", STEPS // 2)["model"]
         for parallel in ("ddp", "fsdp")
     )
     assert ddp.keys() == fsdp.keys()
     for key in ddp:
-        torch.testing.assert_close(fsdp[key], ddp[key], atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(fsdp[key], ddp[key], atol=2e-3, rtol=1e-3)
+        difference = (fsdp[key].float() - ddp[key].float()).norm()
+        assert difference <= 1e-3 * ddp[key].float().norm(), key
 
 
 @pytest.mark.parametrize(
