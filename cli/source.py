@@ -8,7 +8,8 @@ from cli.common import handle_errors, json_option, print_json
 from infra.errors import UserError
 
 if TYPE_CHECKING:
-    from views.source.sources import Passage, TextSources
+    from views.source.passages import Passage
+    from views.source.sources import TextSources
 
 MAX_STEPS_SHOWN = 6  # without --json
 MAX_CHARS_SHOWN = 160
