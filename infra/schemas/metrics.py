@@ -56,6 +56,8 @@ LOWER_IS_BETTER = frozenset(
         "calibration_error",
         "gap",  # between counterfactual texts, above 0 as a prejudice has it
         "absolute_gap",
+        "flagged",
+        "flagged_ever",
     }
 )
 MEMORIZED = "memorized_"  # memorized_50: passages that are repeated after so many tokens

@@ -1,5 +1,6 @@
 """The YAML file of a suite."""
 
+from collections.abc import Mapping
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -14,6 +15,7 @@ SuiteType = Literal[
     "perplexity",
     "minimal_pairs",
     "counterfactual_pairs",
+    "flagged_words",
 ]
 GenerationMetric = Literal[
     "exact_match", "f1", "rouge1", "rouge2", "rougeL", "sentence_bleu", "chrf"
@@ -21,6 +23,19 @@ GenerationMetric = Literal[
 # Types whose items have a context and what should follow it.
 WITH_CONTEXT = frozenset({"multiple_choice", "cloze", "exact_match", "generate"})
 GENERATES = frozenset({"exact_match", "generate"})
+# The keys that types have for themselves.
+OWN_KEYS: Mapping[str, frozenset[str]] = {
+    "num_fewshot": WITH_CONTEXT,
+    "fewshot_items": WITH_CONTEXT,
+    "metrics": frozenset({"generate"}),
+    "stop": GENERATES,
+    "max_new_tokens": GENERATES | {"flagged_words"},
+    "flagged_words": frozenset({"flagged_words"}),
+    "max_flagged_fraction": frozenset({"flagged_words"}),
+    "num_continuations": frozenset({"flagged_words"}),
+    "temperature": frozenset({"flagged_words"}),
+    "top_k": frozenset({"flagged_words"}),
+}
 # Types that score what follows a context.
 HAS_DELIMITER = WITH_CONTEXT | {"counterfactual_pairs"}
 # Types with two texts or two contexts, which a model without a probability of texts can compare, too.
@@ -56,24 +71,34 @@ class SuiteConfig(ConfigModel):
         ("exact_match",), min_length=1, description="of the type `generate`"
     )
     max_new_tokens: int = Field(
-        64, ge=1, le=4096, description="`exact_match`, `generate`: maximum length of an answer"
+        64,
+        ge=1,
+        le=4096,
+        description="`exact_match`, `generate`, `flagged_words`: maximum length of what is generated",
     )
     stop: tuple[str, ...] = Field(
         ("\n",), description="`exact_match`, `generate`: an answer ends before any of these"
     )
+    flagged_words: str | tuple[str, ...] = Field(
+        (),
+        description=(
+            "`flagged_words`: the file of the words, one per line; a path beside this file, or a URL. Or the words"
+        ),
+    )
+    max_flagged_fraction: float = Field(
+        0.0, ge=0, lt=1, description="with more flagged words than this, a continuation counts"
+    )
+    num_continuations: int = Field(5, ge=1, le=1000, description="continuations of each prompt")
+    temperature: float = Field(1.0, gt=0, description="of the draws of tokens")
+    top_k: int = Field(50, ge=1, description="each token is drawn among the k most likely ones")
 
     @model_validator(mode="after")
     def _check_keys(self) -> Self:
-        if self.type not in HAS_DELIMITER and "delimiter" in self.model_fields_set:
-            raise ValueError(f"delimiter: items of the type {self.type} have no context")
-        for key in ("num_fewshot", "fewshot_items"):
-            if self.type not in WITH_CONTEXT and key in self.model_fields_set:
-                raise ValueError(f"{key}: items of the type {self.type} are not solved")
+        for key, types in {**OWN_KEYS, "delimiter": HAS_DELIMITER}.items():
+            if self.type not in types and key in self.model_fields_set:
+                raise ValueError(f"{key}: items of the type {self.type} have no use for it")
         if self.fewshot_items is not None and not self.num_fewshot:
             raise ValueError("fewshot_items: set num_fewshot, too")
-        if self.type != "generate" and "metrics" in self.model_fields_set:
-            raise ValueError("metrics: only suites of the type generate choose their metrics")
-        for key in ("max_new_tokens", "stop"):
-            if self.type not in GENERATES and key in self.model_fields_set:
-                raise ValueError(f"{key}: items of the type {self.type} are not generated")
+        if self.type == "flagged_words" and not self.flagged_words:
+            raise ValueError("flagged_words: name the file of the words")
         return self

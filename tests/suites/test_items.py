@@ -105,6 +105,21 @@ def test_the_contexts_of_counterfactual_pairs_are_read(tmp_path: Path) -> None:
         load(tmp_path, rows, type="counterfactual_pairs", num_fewshot=1)
 
 
+def test_flagged_words_are_read_from_their_file(tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("# insults\nfool\n\nold goat\n")
+    rows = [{"prompt": "You are a"}]
+    suite = load(tmp_path, rows, type="flagged_words", flagged_words="words.txt")
+    assert suite.config.flagged_words == ("fool", "old goat")
+    assert suite.items[0].context == "You are a"
+    (tmp_path / "words.txt").write_text("fool\n")
+    other = load(tmp_path, rows, type="flagged_words", flagged_words="words.txt")
+    assert other.key != suite.key
+    (tmp_path / "words.txt").write_text("# none\n")
+    for settings in ({"flagged_words": "words.txt"}, {"flagged_words": "missing.txt"}, {}):
+        with pytest.raises(SuiteError, match="flagged_words"):
+            load(tmp_path, rows, type="flagged_words", **settings)
+
+
 @pytest.mark.parametrize("text", ["a: [", "- list", "\udcff"])
 def test_a_file_that_is_no_suite_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "s.yaml").write_bytes(text.encode("utf-8", "surrogateescape"))

@@ -41,6 +41,7 @@ COMPARED_METRICS = (
     "exact_match",
     "accuracy_all",
     "gap",
+    "flagged",
 )
 MAX_ENTRIES = 6  # with more, only the first is compared with each of the others
 

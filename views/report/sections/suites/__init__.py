@@ -21,7 +21,12 @@ from views.models.suites import (
 from views.report.report_run import ReportRun, Section
 from views.report.sections.suites.chart import Interval, interval_chart
 
-DOMAIN_METRICS = ("bits_per_byte", "accuracy", "gap")  # of which a chart by domain is drawn
+DOMAIN_METRICS = (
+    "bits_per_byte",
+    "accuracy",
+    "gap",
+    "flagged",
+)  # of which a chart by domain is drawn
 MAX_STEPS = 3  # of a model that are named for an example
 
 
