@@ -10,6 +10,7 @@ import pytest
 
 from infra.dataset.dataset import Dataset
 from infra.errors import UserError
+from lm.models.decoder.llama import gguf as llama_gguf
 from tasks.release import task
 from tasks.release.export import ParityError, TrainedModel, export
 from tasks.release.formats import gguf
@@ -49,7 +50,7 @@ def test_a_gguf_file_with_other_weights_or_another_tokenizer_is_not_released(
     folder = tmp_path / "hf"
     export(model, folder)
     ids = model.reference_logits["tokens"][0]
-    monkeypatch.setattr(gguf, "_interleave", lambda matrix, heads: matrix)
+    monkeypatch.setattr(llama_gguf, "_interleave", lambda matrix, heads: matrix)
     write_gguf(folder, "tiny", "gpt-2")
     with pytest.raises(ParityError, match="log-probability"):
         check_gguf(folder, [], ids)

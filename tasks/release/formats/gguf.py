@@ -1,8 +1,4 @@
-"""Write a Llama export as GGUF, and check it in llama.cpp.
-
-llama.cpp's own converter knows tokenizers by a hash of their vocabulary and refuses all others, so the file is
-written here, by its specification (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md).
-"""
+"""Write a Llama export as GGUF, and check it in llama.cpp."""
 
 import json
 import subprocess
@@ -11,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from safetensors.torch import load_file
 
+from lm.models.decoder.llama.gguf import write_llama_gguf
 from lm.models.hf_auto import load_with_tokenizer
 from tasks.release.export import TOKENIZER_SAMPLES, ParityError
 
@@ -22,22 +17,6 @@ FILE = "model.gguf"
 TOLERANCE = 1e-3  # of a log-probability
 PROMPTS = 4  # prefixes whose next token is predicted
 TIMEOUT_S = 600.0
-_LAYER_NAMES = {
-    "input_layernorm": "attn_norm",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "post_attention_layernorm": "ffn_norm",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-}
-_TOP_NAMES = {
-    "model.embed_tokens": "token_embd",
-    "model.norm": "output_norm",
-    "lm_head": "output",
-}
 
 
 def write_gguf(folder: Path, name: str, pre_tokenizer: str) -> Path:
@@ -48,30 +27,12 @@ def write_gguf(folder: Path, name: str, pre_tokenizer: str) -> Path:
         name: of the model.
         pre_tokenizer: llama.cpp's name for the rule by which text is split into words.
     """
-    from gguf import GGUFWriter, LlamaFileType
-
-    config = json.loads((folder / "config.json").read_text())
-    writer = GGUFWriter(folder / FILE, "llama")
-    writer.add_name(name)
-    writer.add_context_length(config["max_position_embeddings"])
-    writer.add_embedding_length(config["hidden_size"])
-    writer.add_block_count(config["num_hidden_layers"])
-    writer.add_feed_forward_length(config["intermediate_size"])
-    writer.add_head_count(config["num_attention_heads"])
-    writer.add_head_count_kv(config["num_key_value_heads"])
-    writer.add_rope_dimension_count(config["head_dim"])
-    writer.add_rope_freq_base(float(config["rope_theta"]))
-    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
-    writer.add_vocab_size(config["vocab_size"])
-    writer.add_file_type(int(LlamaFileType.ALL_F32))
-    _add_tokenizer(writer, folder, config, pre_tokenizer)
-    weights = load_file(folder / "model.safetensors")
-    for name_, tensor in _rename(weights, config).items():
-        writer.add_tensor(name_, np.ascontiguousarray(tensor))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    write_llama_gguf(
+        folder,
+        folder / FILE,
+        name,
+        lambda writer, config: _add_tokenizer(writer, folder, config, pre_tokenizer),
+    )
     return folder / FILE
 
 
@@ -100,31 +61,6 @@ def _add_tokenizer(writer: Any, folder: Path, config: Mapping[str, Any], pre: st
     writer.add_pad_token_id(end)
     writer.add_add_bos_token(False)
     writer.add_add_eos_token(False)
-
-
-def _rename(weights: Mapping[str, torch.Tensor], config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the weights as arrays by llama.cpp's names."""
-    heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
-    renamed = {}
-    for name, tensor in weights.items():
-        path = name.removesuffix(".weight")
-        if path in _TOP_NAMES:
-            renamed[f"{_TOP_NAMES[path]}.weight"] = tensor.float().numpy()
-            continue
-        _, _, layer, part = path.split(".", 3)
-        short = _LAYER_NAMES[part]
-        array = tensor.float().numpy()
-        if short in heads:
-            array = _interleave(array, heads[short])
-        renamed[f"blk.{layer}.{short}.weight"] = array
-    return renamed
-
-
-def _interleave(matrix: Any, heads: int) -> Any:
-    """Reorder the rows of a head: transformers rotate pairs (i, i + E/2), llama.cpp (2i, 2i + 1)."""
-    rows, columns = matrix.shape
-    halves = matrix.reshape(heads, 2, rows // heads // 2, columns)
-    return halves.swapaxes(1, 2).reshape(rows, columns)
 
 
 def check_gguf(folder: Path, texts: Sequence[str], tokens: torch.Tensor) -> float:
