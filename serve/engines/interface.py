@@ -4,7 +4,7 @@ Text is not an engine's business. The endpoint encodes prompts, decodes tokens a
 sequences in the text and ends a generation by closing it, so that every engine stops in the same place.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -115,10 +115,10 @@ class Engine(Protocol):
     def context_length(self) -> int:
         """Most tokens of prompt and output together; of an encoder-decoder, of each."""
 
-    def generate(self, generation: Generation) -> AsyncIterator[TokenScore]:
+    def generate(self, generation: Generation) -> AsyncGenerator[TokenScore, None]:
         """Yield tokens as they are generated, after a stop token none.
 
-        Closing the iterator (``aclose``, or cancelling the task that reads it) ends the generation, and its
+        Closing the generator (``aclose``, or cancelling the task that reads it) ends the generation, and its
         slot is free within one step. As many sequences as there are slots advance together; more wait.
 
         Raises:

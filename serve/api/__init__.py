@@ -1,0 +1,1 @@
+"""The HTTP side: routes, limits, errors, metrics, as OpenAI's API has them."""

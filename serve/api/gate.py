@@ -1,0 +1,138 @@
+"""What every request passes: its id, API keys, the limit of its body, its log line and its metrics."""
+
+import hashlib
+import hmac
+import logging
+import re
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from infra.log_format import JSON_FIELDS
+from serve.api.errors import ApiError, error_response
+from serve.api.live import CLIENT_GONE, RECORD, RequestRecord
+
+log = logging.getLogger(__name__)
+
+_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+# What needs no key: probes, and the page, which asks for one.
+_OPEN = ("/", "/health", "/ready", "/favicon.ico")
+_OPEN_FOLDER = "/page/"
+
+CountRequest = Callable[[str, int, float], None]
+
+
+class Gate:
+    """Wraps an application.
+
+    Args:
+        app: what answers.
+        routes: the paths that metrics name.
+        api_keys: one of them is needed; without any all requests pass.
+        max_body: bytes.
+        count: is called with route, status and seconds of each request.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        routes: Sequence[str],
+        api_keys: Sequence[str],
+        max_body: int,
+        count: CountRequest,
+    ) -> None:
+        self._app = app
+        self._routes = frozenset(routes)
+        # Digests have one length, so comparing them tells nothing of a key's.
+        self._keys = [hashlib.sha256(key.encode()).digest() for key in api_keys]
+        self._max_body = max_body
+        self._count = count
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = {name.lower(): value for name, value in scope["headers"]}
+        given = headers.get(b"x-request-id", b"").decode("latin-1")
+        request_id = given if _ID.fullmatch(given) else f"req-{secrets.token_hex(12)}"
+        record = scope[RECORD] = RequestRecord(request_id)
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                record.status = message["status"]
+                message = {
+                    **message,
+                    "headers": [*message["headers"], (b"x-request-id", request_id.encode())],
+                }
+            await send(message)
+
+        try:
+            refusal = self._refuse(scope["path"], headers)
+            if refusal is not None:
+                await error_response(refusal)(scope, receive, send_with_id)
+            else:
+                await self._app(scope, self._limit(receive), send_with_id)
+        finally:
+            self._log(scope, record)
+
+    def _refuse(self, path: str, headers: dict[bytes, bytes]) -> ApiError | None:
+        if self._keys and path not in _OPEN and not path.startswith(_OPEN_FOLDER):
+            kind, _, key = headers.get(b"authorization", b"").partition(b" ")
+            digest = hashlib.sha256(key.strip()).digest()
+            matches = [hmac.compare_digest(digest, known) for known in self._keys]
+            if kind.lower() != b"bearer" or not any(matches):
+                return ApiError(
+                    HTTPStatus.UNAUTHORIZED,
+                    "no valid API key: send Authorization: Bearer KEY",
+                    code="invalid_api_key",
+                    headers={"WWW-Authenticate": "Bearer"},
+                )
+        length = headers.get(b"content-length", b"0")
+        if length.isdigit() and int(length) > self._max_body:
+            return self._too_large()
+        return None
+
+    def _too_large(self) -> ApiError:
+        return ApiError(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            f"the body has more than {self._max_body:,} bytes",
+            code="body_too_large",
+        )
+
+    def _limit(self, receive: Receive) -> Receive:
+        read = 0
+
+        async def receive_limited() -> Message:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > self._max_body:  # of a body that did not say its length
+                raise self._too_large()
+            return message
+
+        return receive_limited
+
+    def _log(self, scope: Scope, record: RequestRecord) -> None:
+        path = scope["path"]
+        route = path if path in self._routes else "other"
+        seconds = time.monotonic() - record.start
+        status = record.status or CLIENT_GONE
+        self._count(route, status, seconds)
+        fields = {
+            "request_id": record.id,
+            "method": scope["method"],
+            "route": route,
+            "status": status,
+            "seconds": round(seconds, 4),
+            "model": record.model,
+            "prompt_tokens": record.prompt_tokens,
+            "generated_tokens": record.generated_tokens,
+            "first_token_s": record.first_token_s,
+            "error": record.error,
+        }
+        log.info("request", extra={JSON_FIELDS: fields})
