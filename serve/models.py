@@ -32,6 +32,7 @@ KINDS = {
 }
 ENCODERS = ("bert", "modernbert")  # in whose texts an end of text also comes last
 SENTINEL = "<extra_id_0>"
+SOURCE_ROOM = 8  # tokens that an encoder reads beyond its context: ends of text, and a sentinel
 UNLIMITED = 1 << 31  # tokens
 
 

@@ -1,0 +1,28 @@
+"""Fixtures of the tests of serving."""
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from lm.models.single_thread import single_thread
+from tests.serve.released import Releases, release
+
+
+@pytest.fixture(scope="session")
+def releases(tmp_path_factory: pytest.TempPathFactory) -> Releases:
+    """Return the released folder of a model by its name; each is exported once."""
+
+    @cache
+    def folder(name: str) -> Path:
+        return release(name, tmp_path_factory.mktemp(name) / "hf")
+
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread, as the process of an engine does: two are far slower on a busy machine."""
+    with single_thread():
+        yield
