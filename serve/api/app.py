@@ -52,7 +52,7 @@ def create_app(
     api_keys: Sequence[str] = (),
     poll_interval_s: float | None = None,
 ) -> ASGIApp:
-    """Return the endpoint of the models of a hub, which is started and closed with it.
+    """Return the endpoint of the models of a hub, which is started, unless it was before, and closed with it.
 
     Args:
         hub: the models.
@@ -67,7 +67,8 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        await hub.start()
+        if not hub.is_ready:
+            await hub.start()
         watcher = None
         if poll_interval_s is not None:
             watcher = asyncio.create_task(hub.watch(poll_interval_s))

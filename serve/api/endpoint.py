@@ -8,6 +8,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from lm.models.model_kind import SEQ2SEQ
 from serve.api.admission import Admission
 from serve.api.errors import ApiError
 from serve.api.live import RequestRecord
@@ -15,7 +16,7 @@ from serve.api.metrics import Metrics
 from serve.api.schemas import GenerationBody
 from serve.engines.interface import Engine, Generation, Sampling, TextModel
 from serve.hub import Deployment, Hub, UnknownModelError
-from serve.models import ServedModel
+from serve.models import SOURCE_ROOM, ServedModel
 from serve.sources import SourceTracker
 from serve.text.generation import Piece, PlacedToken, generate_text
 from serve.text.tokens import Detokenizer, TokenTexts
@@ -204,7 +205,10 @@ def limit_tokens(
         ApiError: if they do not fit.
     """
     context = model.context_length
-    room = context if model.kind == "seq2seq" else context - prompt
+    room = context - prompt
+    if model.kind == SEQ2SEQ.name:  # which has a context for each
+        room = context
+        context += SOURCE_ROOM
     if prompt > context or (room < 1 and wanted != 0) or (wanted or 0) > room:
         asked = f" and max_tokens is {wanted}" if wanted else ""
         raise ApiError(

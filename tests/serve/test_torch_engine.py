@@ -85,7 +85,7 @@ def test_requests_join_and_leave_and_all_are_answered(releases: Releases) -> Non
         waiting = asyncio.create_task(collect(engine, Generation((3,), 4, GREEDY)))
         await until(lambda: engine.load().waiting == 1 or waiting.done())
         for stream in streams:
-            await stream.aclose()  # type: ignore[attr-defined]
+            await stream.aclose()
         assert len(await waiting) == 4
         task = asyncio.create_task(collect(engine, endless))
         await until(lambda: engine.load().running == 1 or task.done())

@@ -5,7 +5,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -107,7 +107,7 @@ class TorchEngine:
         on_the_way = self._sent - self._received
         return Load(**{**vars(self._load), "waiting": self._load.waiting + on_the_way})
 
-    async def generate(self, generation: Generation) -> AsyncIterator[TokenScore]:
+    async def generate(self, generation: Generation) -> AsyncGenerator[TokenScore, None]:
         """See ``Engine``."""
         self._check(generation.prompt, generation.max_new_tokens)
         id_ = self._new_id()

@@ -1,0 +1,109 @@
+"""Run the endpoint in this process until it is told to stop."""
+
+import asyncio
+import ipaddress
+import logging
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from infra.errors import UserError
+
+log = logging.getLogger(__name__)
+
+KEEP_ALIVE_S = 75
+BACKLOG = 2048
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine reaches an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Take an address; it accepts nothing yet.
+
+    Raises:
+        UserError: if it cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    taken = socket.socket(family, socket.SOCK_STREAM)
+    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        taken.bind((host, port))
+    except (OSError, OverflowError) as error:
+        taken.close()
+        raise UserError(f"--host {host} --port {port}: {error}; choose another --port") from None
+    return taken
+
+
+def socket_url(bound: socket.socket) -> str:
+    """Return the URL of an address."""
+    host, port = bound.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class _Server(uvicorn.Server):
+    """A server that ends without an error when it is told to."""
+
+    def __init__(self, config: uvicorn.Config, on_start: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_start = on_start
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and say so."""
+        await super().startup(sockets)
+        if self.started:
+            self._on_start()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop on the first signal; on a second one, without waiting for requests."""
+        loop = asyncio.get_running_loop()
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        for number in numbers:
+            loop.add_signal_handler(number, self._stop, number)
+        try:
+            yield
+        finally:
+            for number in numbers:
+                loop.remove_signal_handler(number)
+
+    def _stop(self, number: int) -> None:
+        if self.should_exit:
+            self.force_exit = True
+            return
+        self.should_exit = True
+        running = len(self.server_state.tasks)
+        log.info("%s: %d requests are finished first", signal.Signals(number).name, running)
+
+
+async def run(
+    app: ASGIApp, bound: socket.socket, grace_s: int, on_start: Callable[[], None]
+) -> None:
+    """Serve until SIGINT or SIGTERM.
+
+    Args:
+        app: what answers.
+        bound: the address.
+        grace_s: how long running requests may take then; later they are ended.
+        on_start: is called when requests are answered.
+    """
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=grace_s,
+        backlog=BACKLOG,
+        ws="none",
+    )
+    await _Server(config, on_start).serve(sockets=[bound])

@@ -1,0 +1,216 @@
+"""llama.cpp behind the interface of engines gives what transformers give."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+
+from lm.models.hf_auto import load_model
+from serve.engines.interface import EngineError, Generation, Sampling, TokenScore
+from serve.engines.llama_cpp import LlamaCppEngine, fold_seed
+from serve.models import load_served_model
+from tests.serve.released import EOS, VOCAB_SIZE, Releases
+from tests.serve.served import Parrot
+from tests.serve.test_batched import until_end
+
+pytestmark = pytest.mark.e2e
+SLOTS = 4
+SERVER = "serve.engines.llama_cpp_server"
+
+
+@asynccontextmanager
+async def started(folder: Path) -> AsyncGenerator[LlamaCppEngine, None]:
+    served = load_served_model(folder, "tiny")
+    engine = await LlamaCppEngine.start(served, slots=SLOTS, other=Parrot("ab"))
+    try:
+        yield engine
+    finally:
+        await engine.close()
+
+
+async def collect(engine: LlamaCppEngine, generation: Generation) -> list[TokenScore]:
+    async with aclosing(engine.generate(generation)) as scores:
+        return [score async for score in scores]
+
+
+GREEDY = Sampling(temperature=0)
+
+
+LENGTHS, PROMPTS_PER_LENGTH, NEW_TOKENS = (1, 5, 17, 40), 25, 16
+
+
+def draw_prompts() -> list[torch.Tensor]:
+    """Return prompts, int64[PROMPTS_PER_LENGTH, T] for each length T."""
+    generator = torch.Generator().manual_seed(1)
+    return [
+        torch.randint(1, VOCAB_SIZE, (PROMPTS_PER_LENGTH, length), generator=generator)
+        for length in LENGTHS
+    ]
+
+
+def generate_greedily(model: Any, prompts: torch.Tensor, tokens: int) -> list[list[int]]:
+    """Return what transformers continue prompts with, up to the end of text."""
+    with torch.no_grad():
+        made = model.generate(
+            prompts,
+            attention_mask=torch.ones_like(prompts),
+            max_new_tokens=tokens,
+            do_sample=False,
+            pad_token_id=EOS,
+        )
+    return [until_end(ids) for ids in made[:, prompts.shape[1] :].tolist()]
+
+
+@pytest.mark.parametrize("name", ["llama", "llama-untied"])
+def test_llama_cpp_gives_what_transformers_give(releases: Releases, name: str) -> None:
+    """All in one process of llama.cpp: it takes a second to start."""
+    folder = releases(name)
+    model = load_model(folder)
+
+    async def run() -> None:
+        async with started(folder) as engine:
+            await greedy_output_is_that_of_transformers(engine, model)
+            await log_probabilities_are_those_of_the_model(engine, model)
+            await the_context_can_be_filled(engine, model)
+            await repetitions_are_penalized(engine, model)
+
+    asyncio.run(run())
+
+
+def test_sequences_in_llama_cpp_are_sampled_closed_and_cached(releases: Releases) -> None:
+    async def run() -> None:
+        async with started(releases("llama")) as engine:
+            await a_seed_decides_a_sample(engine)
+            await a_generation_that_is_closed_frees_its_slot(engine)
+            await the_prefix_of_a_prompt_is_cached(engine)
+            await what_llama_cpp_does_otherwise_goes_to_the_other_engine(engine)
+            await it_starts_again_after_it_has_died(engine)
+
+    asyncio.run(run())
+
+
+async def greedy_output_is_that_of_transformers(engine: LlamaCppEngine, model: Any) -> None:
+    for prompts in draw_prompts():
+        outputs = await asyncio.gather(
+            *[
+                collect(
+                    engine, Generation(tuple(ids), NEW_TOKENS, GREEDY, stop_ids=frozenset([EOS]))
+                )
+                for ids in prompts.tolist()
+            ]
+        )
+        ids = [[score.id for score in scores] for scores in outputs]
+        assert ids == generate_greedily(model, prompts, NEW_TOKENS)
+        assert outputs[0][0].logprob is None
+
+
+async def log_probabilities_are_those_of_the_model(engine: LlamaCppEngine, model: Any) -> None:
+    ids = [5, 17, 9, 200]
+    bias = Sampling(temperature=0, logit_bias=((7, 100.0),))
+    scores = await collect(engine, Generation(tuple(ids), 5, bias, num_top=3))
+    assert [score.id for score in scores] == [7] * 5
+    with torch.no_grad():
+        logits = model(torch.tensor([ids + [7] * 5])).logits[0].log_softmax(-1)
+    for step, score in enumerate(scores):
+        row = logits[len(ids) - 1 + step]
+        assert score.logprob == pytest.approx(float(row[7]), abs=1e-3)
+        assert [token for token, _ in score.top] == row.topk(3).indices.tolist()
+        assert score.top[0][1] == pytest.approx(float(row.max()), abs=1e-3)
+
+
+async def the_context_can_be_filled(engine: LlamaCppEngine, model: Any) -> None:
+    size = engine.context_length
+    scores = await collect(engine, Generation((5, 6, 7), size - 3, GREEDY))
+    assert len(scores) == size - 3
+    scores = await collect(engine, Generation((5,) * (size - 1), 1, GREEDY))
+    [expected] = generate_greedily(model, torch.full((1, size - 1), 5), 1)
+    assert [score.id for score in scores] == expected
+
+
+async def a_seed_decides_a_sample(engine: LlamaCppEngine) -> None:
+    def sample(seed: int, **changes: float) -> Awaitable[list[TokenScore]]:
+        return collect(engine, Generation((9, 8), 20, Sampling(seed=seed, **changes)))  # type: ignore[arg-type]
+
+    first, again, other = await asyncio.gather(sample(1), sample(1), sample(2))
+    assert first == again
+    assert first != other
+    assert (await sample(1, top_k=1)) == (await collect(engine, Generation((9, 8), 20, GREEDY)))
+
+
+async def repetitions_are_penalized(engine: LlamaCppEngine, model: Any) -> None:
+    ids = [5, 17, 9, 200]
+    with torch.no_grad():
+        row = model(torch.tensor([ids])).logits[0, -1]
+    for token in set(ids):
+        row[token] = row[token] / 5 if row[token] > 0 else row[token] * 5
+    sampling = Sampling(temperature=0, repetition_penalty=5.0)
+    [score] = await collect(engine, Generation(tuple(ids), 1, sampling))
+    assert score.id == int(row.argmax())
+
+
+async def a_generation_that_is_closed_frees_its_slot(engine: LlamaCppEngine) -> None:
+    for _ in range(3 * SLOTS):
+        async with aclosing(engine.generate(Generation((4,), 50, GREEDY))) as scores:
+            async for _score in scores:
+                break
+    assert engine.load().running == 0
+    running = [asyncio.create_task(collect(engine, Generation((4,), 50, GREEDY))) for _ in "abcde"]
+    await asyncio.sleep(0.05)
+    for task in running[:-1]:
+        task.cancel()
+    assert len(await running[-1]) == 50
+    assert (engine.load().running, engine.load().waiting) == (0, 0)
+
+
+async def the_prefix_of_a_prompt_is_cached(engine: LlamaCppEngine) -> None:
+    prompt = tuple(range(10, 60))
+    await collect(engine, Generation(prompt, 2, GREEDY))
+    before = engine.load()
+    await collect(engine, Generation((*prompt, 5), 2, GREEDY))
+    after = engine.load()
+    assert after.prompt_tokens - before.prompt_tokens == 51
+    assert after.cached_tokens - before.cached_tokens >= 40
+
+
+async def what_llama_cpp_does_otherwise_goes_to_the_other_engine(engine: LlamaCppEngine) -> None:
+    assert (await engine.score([1, 2]))[0].logprob is None
+    scores = await collect(engine, Generation((4,), 2, Sampling(presence_penalty=1.0)))
+    assert [score.id for score in scores] != []
+
+
+async def it_starts_again_after_it_has_died(engine: LlamaCppEngine) -> None:
+    [child] = [item for item in psutil.Process().children() if SERVER in item.cmdline()]
+    async with aclosing(engine.generate(Generation((4,), 60, GREEDY))) as scores:
+        await anext(scores)
+        child.kill()
+        with pytest.raises(EngineError):
+            [score async for score in scores]
+    assert len(await collect(engine, Generation((4,), 3, GREEDY))) == 3
+
+
+def test_a_model_that_cannot_be_loaded_is_an_error_with_its_reason(
+    releases: Releases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_nothing(_model: object, path: Path) -> None:
+        path.write_bytes(b"nothing")
+
+    monkeypatch.setattr("serve.engines.llama_cpp._write_model", write_nothing)
+
+    async def run() -> None:
+        async with started(releases("llama")):
+            pass
+
+    with pytest.raises(EngineError, match=r"llama\.cpp did not start"):
+        asyncio.run(run())
+
+
+def test_seeds_of_64_bits_differ_in_32() -> None:
+    assert fold_seed(7) == 7
+    assert fold_seed((1 << 32) - 1) != (1 << 32) - 1
+    assert fold_seed(1 << 40) != fold_seed(1 << 41)
+    assert 0 <= fold_seed((1 << 63) - 1) < 1 << 32
