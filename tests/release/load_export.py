@@ -1,6 +1,7 @@
-"""Load an export in the environment of this interpreter; print what it gives as JSON.
+"""Load exports in the environment of this interpreter; print what each gives as one line of JSON.
 
-``python load_export.py FOLDER TEXTS``: ``reference_logits.safetensors`` is beside the folder.
+``python load_export.py TEXTS FOLDER...``: ``reference_logits.safetensors`` is beside each folder. One process
+for all, because importing transformers takes most of its time.
 """
 
 import json
@@ -40,4 +41,5 @@ def main(folder: Path, texts: list[str]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(Path(sys.argv[1]), json.loads(sys.argv[2]))))  # noqa: T201
+    answers = [main(Path(folder), json.loads(sys.argv[1])) for folder in sys.argv[2:]]
+    print(json.dumps(answers))  # noqa: T201

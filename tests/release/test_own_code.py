@@ -23,13 +23,6 @@ from tests.release import load_export, test_denoising
 from tests.release.test_release import trained_files
 
 MODELING_FILES = ("lstm", "cnn")  # a family for each
-LOAD = """
-import json, sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-from load_export import main
-print(json.dumps([main(Path(folder), ["a crow counted"]) for folder in sys.argv[2:]]))
-"""
 CASES = [(family, tied) for family in FAMILIES for tied in (True, False)]
 
 
@@ -122,7 +115,7 @@ def test_others_load_the_folder_with_its_own_code(
     export(TrainedModel.from_files(files, eos=0), seq2seq)
     paths = [*(str(folders[family, True]) for family in MODELING_FILES), str(seq2seq)]
     done = subprocess.run(
-        [sys.executable, "-c", LOAD, str(Path(load_export.__file__).parent), *paths],
+        [sys.executable, load_export.__file__, json.dumps(["a crow counted"]), *paths],
         cwd=tmp_path,
         env={**os.environ, "HF_MODULES_CACHE": str(tmp_path / "code"), "HF_HUB_OFFLINE": "1"},
         capture_output=True,
