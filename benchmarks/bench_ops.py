@@ -29,9 +29,9 @@ from examples.quickstart.serve_site import serve_site
 from infra.compute.cluster import DaskCluster
 from infra.compute.cluster_config import ClusterConfig
 from tests.caches import make_cache
-from tests.e2e.command import GRISTMILL, environment, write_recipe
+from tests.e2e.command import GRISTMILL, PREFECT, environment, write_recipe
 from tests.e2e.corpora import docstrings, mixed, recipe, write_jsonl
-from tests.e2e.prefect_server import PREFECT, Prefect
+from tests.e2e.prefect_server import Prefect
 from tests.limits import wait_for
 from tests.processes import ROOT, guarded, process_tree
 from tests.servers import free_port, seaweed, server

@@ -8,8 +8,8 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient
 
 from flows.deployments import ensure_pool
-from tests.e2e.command import environment, server_client
-from tests.e2e.prefect_server import PREFECT, Prefect
+from tests.e2e.command import PREFECT, environment, server_client
+from tests.e2e.prefect_server import Prefect
 from tests.processes import ROOT, TreeProcess, process_tree
 from tests.servers import free_port, server
 

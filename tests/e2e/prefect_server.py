@@ -1,17 +1,14 @@
 """A client of a running Prefect server."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from tests.e2e.command import CommandResult, run_to_end
+from tests.e2e.command import PREFECT, CommandResult, run_to_end
 from tests.limits import WAIT_TIMEOUT_S, wait_for
 from tests.processes import ROOT
-
-PREFECT = str(Path(sys.executable).parent / "prefect")
 
 
 @dataclass(frozen=True)

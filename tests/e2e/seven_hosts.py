@@ -9,9 +9,8 @@ from typing import Any
 
 from infra.store.storage import Storage
 from tests.caches import make_cache
-from tests.e2e.command import GRISTMILL, environment, write_recipe
+from tests.e2e.command import GRISTMILL, PREFECT, environment, write_recipe
 from tests.e2e.corpora import mixed, recipe
-from tests.e2e.prefect_server import PREFECT
 from tests.hosts import Host, hosts
 from tests.processes import ROOT, TreeProcess, process_tree
 from tests.servers import server, weed

@@ -12,9 +12,9 @@ import yaml
 
 from infra.registry.history import load_history
 from infra.store.storage import Storage
-from tests.e2e.command import GRISTMILL, environment, run_to_end, write_recipe
+from tests.e2e.command import GRISTMILL, PREFECT, environment, run_to_end, write_recipe
 from tests.e2e.corpora import mixed, recipe
-from tests.e2e.prefect_server import PREFECT, Prefect
+from tests.e2e.prefect_server import Prefect
 from tests.e2e.ui_pictures import take_pictures
 from tests.limits import WAIT_TIMEOUT_S, wait_for
 from tests.processes import ROOT, TreeProcess, kill_tree, process_tree
