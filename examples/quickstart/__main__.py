@@ -71,7 +71,7 @@ def _run_command(command: str, port: int, more: Sequence[str]) -> int:
 
 
 def next_commands(url: str, options: Sequence[str]) -> list[str]:
-    """Return three commands to copy: they work in this folder, with no variable set.
+    """Return four commands to copy: they work in this folder, with no variable set.
 
     Args:
         url: of the site.
@@ -89,6 +89,7 @@ def next_commands(url: str, options: Sequence[str]) -> list[str]:
         shlex.join([program, "verify", recipe, *storage, *overrides]),
         shlex.join([program, "dropped", recipe, "--limit", "5", *storage, *overrides]),
         shlex.join([program, "why", page, *storage]),
+        shlex.join([program, "serve", recipe, *storage]),
     ]
 
 

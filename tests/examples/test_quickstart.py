@@ -193,6 +193,7 @@ def test_the_commands_to_copy_have_their_path_and_the_options_of_the_run(
         [program, "verify", *recipe, *chosen],
         [program, "dropped", *recipe, "--limit", "5", *chosen],
         [program, "why", "http://h:1/sqlalchemy/index.html", "--storage", "a b"],
+        [program, "serve", *recipe, "--storage", "a b"],
     ]
     for _, name, *words in commands:
         command = main.get_command(click.Context(main), name)

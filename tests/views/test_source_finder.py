@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from flows.steps import STEPS
 from infra.suffix_array.source_index import SourceIndex
 from serve.sources import SourceFinder as ServedFinder
+from tests.views.real_run import WORDS as RUN_WORDS
 from tests.views.real_run import RealRun, pages
 from tests.views.test_sources import kept_page, quote
 from views.source.finder import SourceFinder, open_finder
-from views.source.passages import MAX_PLACES, MIN_TOKENS, Passage, PassageTracker
+from views.source.passages import Passage, PassageTracker
 from views.source.sources import NoIndexError, find_sources
 
 
@@ -51,6 +52,13 @@ def test_a_model_tells_its_own_steps_and_those_of_its_base(
     assert passage["places"][0]["steps"].keys() == {"tiny"}
 
 
+def look_up_whole(finder: SourceFinder, text: str) -> tuple[int, list[dict[str, object]]]:
+    """Return the longest run and the passages of a text that was not looked up before."""
+    tracker = PassageTracker(finder.index, finder.tokenizer, finder.runs)
+    passages = tracker.passages(text)
+    return tracker.longest, [passage.to_json() for passage in passages]
+
+
 WORDS = [word for page in (1, 3, 5) for word in pages()[page].text.split()[:40]]
 
 
@@ -67,23 +75,27 @@ WORDS = [word for page in (1, 3, 5) for word in pages()[page].text.split()[:40]]
 def test_a_text_that_grows_has_the_passages_of_the_whole_text(
     finder: SourceFinder, pieces: list[str]
 ) -> None:
-    def whole(text: str) -> tuple[int, list[dict[str, object]]]:
-        tracker = PassageTracker(
-            finder.index, finder.tokenizer, finder.runs, MIN_TOKENS, MAX_PLACES
-        )
-        passages = tracker.passages(text)
-        return tracker.longest, [passage.to_json() for passage in passages]
-
     tracker = finder.track()
     shown: list[dict[str, object]] = []
     for number in range(len(pieces) + 1):
         text = "".join(pieces[:number])
         update = tracker.update(text, final=number == len(pieces))
-        longest, expected = whole(text)
+        longest, expected = look_up_whole(finder, text)
         if update is not None:
             shown[update["first"] :] = update["passages"]
             assert update["longest"] == longest
         assert shown == expected
+
+
+def test_a_last_word_may_become_another_one(finder: SourceFinder) -> None:
+    tracker = PassageTracker(finder.index, finder.tokenizer, finder.runs)
+    counts = set()
+    for noun in RUN_WORDS["en"]["noun"].split():
+        text = f"they said that the {noun}"
+        passages = [passage.to_json() for passage in tracker.passages(text)]
+        assert passages == look_up_whole(finder, text)[1]
+        counts |= {(item["num_tokens"], item["count"]) for item in passages}
+    assert len({length for length, _ in counts}) < len(counts)  # of one length, but not the same
 
 
 def test_what_did_not_change_is_not_looked_up_again(

@@ -157,7 +157,7 @@ class _Reading:
             longest_end = end
             if length >= self._min_tokens:
                 key = (first, end)
-                self.runs[key] = known[key] if end < same and key in known else self._find(*key)
+                self.runs[key] = known[key] if end <= same and key in known else self._find(*key)
 
     def _find(self, start: int, end: int) -> _Run:
         count, places = self._index.find_occurrences(self._ids[start:end], self._limit)

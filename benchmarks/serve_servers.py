@@ -1,0 +1,131 @@
+"""The model of the serving benchmark, and the servers of it that are compared."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import torch
+from safetensors.torch import load_file
+
+from benchmarks.bench_tokenize import EOS, texts
+from benchmarks.serve_clients import Endpoint
+from benchmarks.train_peers import SCRIPTS, peer_interpreter
+from lm.models.heads.config import describe
+from lm.models.registry import build_model
+from lm.train.pretraining import save_reference_logits
+from tasks.release.export import TrainedModel, export
+from tasks.release.formats.gguf import write_gguf
+from tasks.tokenize.bpe import train_bpe_from_texts
+from tests.limits import wait_for
+from tests.lm.corpora import tiny
+from tests.processes import process_tree
+from tests.servers import free_port, server
+
+GRISTMILL = Path(sys.executable).with_name("gristmill")
+TRANSFORMERS_SERVE = ("transformers[serving]==5.23.0",)
+VOCABULARY, CONTEXT, SLOTS = 4096, 512, 16
+SHAPE = {"num_layers": 6, "hidden_size": 256, "num_heads": 4, "num_kv_heads": 4}
+THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # of every process
+
+
+def write_model(folder: Path) -> Path:
+    """Write a released folder of random weights, 6 layers of 256, with a GGUF file; return it."""
+    tokenizer = train_bpe_from_texts(texts(2.0), vocab_size=VOCABULARY, special_tokens=[EOS])
+    torch.manual_seed(1)
+    section = tiny(**SHAPE, context_length=CONTEXT).model
+    model = build_model(section.resolve(VOCABULARY))
+    with torch.no_grad():
+        for weight in model.parameters():  # so that tokens differ from step to step
+            weight.add_(torch.randn_like(weight) * 0.02)
+    save_reference_logits(model, folder / "logits")
+    trained = TrainedModel(
+        describe(model.config, None),
+        model.saved_weights(),
+        load_file(folder / "logits"),
+        tokenizer,
+        0,
+    )
+    export(trained, folder / "model")
+    write_gguf(folder / "model", "model", "gpt-2")
+    return folder / "model"
+
+
+@contextmanager
+def gristmill(model: Path, engine: str) -> Iterator[Endpoint]:
+    """Serve with one of our engines."""
+    port = free_port()
+    options = ["--port", str(port), "--engine", engine, "--slots", str(SLOTS)]
+    with _serve([str(GRISTMILL), "serve", str(model), *options], port, "/ready", model) as url:
+        yield Endpoint(f"gristmill, {engine}", url, model.name)
+
+
+@contextmanager
+def llama_cpp(model: Path) -> Iterator[Endpoint]:
+    """Serve with llama.cpp's own server."""
+    port = free_port()
+    script = SCRIPTS / "serve_llama_cpp.py"
+    sizes = [str(model / "model.gguf"), str(port), str(SLOTS), str(CONTEXT)]
+    with _serve([sys.executable, str(script), *sizes], port, "/health", model) as url:
+        yield Endpoint("llama.cpp's server", url, model.name)
+
+
+@contextmanager
+def transformers_serve(model: Path) -> Iterator[Endpoint]:
+    """Serve with ``transformers serve``. Raises ``NotMeasured`` if it cannot be installed."""
+    python = peer_interpreter(TRANSFORMERS_SERVE)
+    port = free_port()
+    command = [str(python), "-m", "transformers.cli.transformers", "serve", str(model)]
+    options = ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu", "--dtype", "float32"]
+    hub = model.parent / "hub"
+    (hub / "hub").mkdir(parents=True, exist_ok=True)  # it fails without one
+    offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(hub)}
+    with _serve([*command, *options], port, "/health", model, offline) as url:
+        yield Endpoint("transformers serve", url, str(model))
+
+
+@contextmanager
+def _serve(
+    command: list[str],
+    port: int,
+    ready: str,
+    model: Path,
+    env: Mapping[str, str] | None = None,
+) -> Iterator[str]:
+    url = f"http://127.0.0.1:{port}"
+    log = model.parent / f"{port}.log"
+    with server(command, log, f"{url}{ready}", {**THREADS, **(env or {})}) as process:
+        # Some answer before they have loaded the model.
+        wait_for(lambda: httpx.get(f"{url}{ready}").status_code == 200, process)
+        yield url
+
+
+class Generate:
+    """transformers' ``generate`` in a process of its own."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self._process = process
+
+    def __call__(self, ids: list[int], tokens: int) -> tuple[list[int], float]:
+        """Return the new ids and the seconds that they took."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"ids": ids, "tokens": tokens}).encode() + b"\n")
+        self._process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return answer["ids"], answer["seconds"]
+
+
+@contextmanager
+def generate(model: Path) -> Iterator[Generate]:
+    """Start transformers on the model."""
+    command = [sys.executable, str(SCRIPTS / "serve_generate.py"), str(model)]
+    env = {**os.environ, **THREADS, "HF_HUB_OFFLINE": "1"}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with process_tree(command, env, **pipes) as process:
+        yield Generate(process)
