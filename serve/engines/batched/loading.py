@@ -63,7 +63,12 @@ def load_worker_model(
 
         counts = load_model(folder)
         return Scheduler(NgramSteps(counts, rows), slots, None), None, counts.vocab_size
-    base, head = parse(json.loads((folder / CONFIG).read_bytes())[MODEL_CONFIG_KEY])
+    model_config = json.loads((folder / CONFIG).read_bytes()).get(MODEL_CONFIG_KEY)
+    if model_config is None:
+        raise UserError(
+            f"{folder}: {CONFIG} has no {MODEL_CONFIG_KEY}: only models that Gristmill released are served"
+        )
+    base, head = parse(model_config)
     if head is not None:
         from lm.models.hf_auto import load_model as load_hf_model
 

@@ -1,23 +1,29 @@
 """Choose tokens such that a sequence does not depend on what is computed beside it.
 
 A logit depends on the other rows of its batch by rounding, up to ``StepModel.noise``. So ``choose`` says whether a
-choice would be the same for all logits within that noise. If not (the best two tokens are as close as that,
-or the random number is as close to a border), the caller computes the logits in a way that depends on the
-sequence alone, and chooses by those. The random number of a token follows from the request's seed and the token's
-place.
+choice would be the same for all logits within that noise. If not (the best two are as close as that), the
+caller computes the logits in a way that depends on the sequence alone, and chooses by those.
+
+A sample is the token with the largest logit / temperature - ln(e), where e are draws from the exponential
+distribution, one per token (Gumbel 1954). They follow from the request's seed and the place of the token: a change
+of the logits by rounding changes the sample only if the two largest are that close, however many tokens there are.
 """
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from infra.compute.arrays import F32
 from serve.engines.interface import Sampling
 
-MASK = (1 << 64) - 1
-CANDIDATES = 256  # of the most likely tokens are sorted first: sorting all takes ten times as long
+SEED_MASK = (1 << 64) - 1
+CANDIDATES = (
+    256  # of the most likely tokens are sorted first: sorting all takes several times as long
+)
 
 
 @dataclass
@@ -58,17 +64,10 @@ class Choice:
     is_certain: bool
 
 
-def uniform(seed: int, index: int) -> float:
-    """Return the random number of a token in [0, 1): SplitMix64 (Steele et al. 2014) of seed and index."""
-    value = _mix((_mix(seed & MASK) + index * 0x9E3779B97F4A7C15) & MASK)
-    return (value >> 11) / (1 << 53)
-
-
-def _mix(value: int) -> int:
-    value = (value + 0x9E3779B97F4A7C15) & MASK
-    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & MASK
-    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & MASK
-    return value ^ (value >> 31)
+def exponential_draws(seed: int, index: int, count: int) -> F32:
+    """Return the random numbers of a token, float32[count], of the exponential distribution."""
+    bits = np.random.Philox(key=np.array([seed & SEED_MASK, index], np.uint64))
+    return np.random.Generator(bits).standard_exponential(count, dtype=np.float32)
 
 
 def edit_logits(logits_v: Tensor, state: SamplingState) -> Tensor:
@@ -109,8 +108,9 @@ def choose(logits_bv: Tensor, states: Sequence[SamplingState], noise: float) -> 
         own = logits_bv if len(greedy) == len(states) else logits_bv[greedy]
         for number, choice in zip(greedy, _choose_best(own, states, greedy, noise), strict=True):
             choices[number] = choice
+    logits = logits_bv.numpy()
     return [
-        _sample(logits_bv[number], states[number], noise) if choice is None else choice
+        _sample(logits[number], states[number], noise) if choice is None else choice
         for number, choice in enumerate(choices)
     ]
 
@@ -134,64 +134,54 @@ def _amplify(state: SamplingState, noise: float) -> float:
     return noise * max(penalty, 1 / penalty)
 
 
-def _sample(logits_v: Tensor, state: SamplingState, noise: float) -> Choice:
-    """Draw a token in proportion to exp(logit / temperature) among those of ``top_k`` and ``top_p``.
-
-    Their probabilities are added up in the order of ids, so that two of almost equal probability do not
-    change places.
-    """
-    s, vocab_size = state.sampling, len(logits_v)
+def _sample(logits_v: F32, state: SamplingState, noise: float) -> Choice:
+    """Draw a token in proportion to exp(logit / temperature) among those of ``top_k`` and ``top_p``."""
+    s = state.sampling
     slack = 2 * _amplify(state, noise) / s.temperature
-    scaled_v = logits_v.double() / s.temperature
-    p_v = torch.softmax(scaled_v, 0)
-    doubtful = 0.0  # probability of tokens of which it is not certain whether they are among those
-    top_k = s.top_k if 0 < s.top_k < vocab_size else vocab_size
-    if top_k < vocab_size or s.top_p < 1:
-        floor, doubtful = _find_floor(scaled_v, p_v, top_k, s.top_p, slack)
-        p_v = p_v.masked_fill(scaled_v < floor, 0)
-    ends_v = p_v.cumsum(0)
-    total = float(ends_v[-1])
-    target = uniform(s.seed, state.count) * total
-    id_ = int(torch.searchsorted(ends_v, target, right=True))
-    end = float(ends_v[min(id_, vocab_size - 1)])
-    if id_ >= vocab_size or p_v[id_] == 0:  # rounding at the very end
-        id_ = int(p_v.nonzero()[-1])
-        end = total
-    margin = min(target - (end - float(p_v[id_])), end - target) / total
-    return Choice(id_, is_certain=slack == 0 or margin > slack + doubtful / total)
-
-
-def _find_floor(
-    scaled_v: Tensor, p_v: Tensor, top_k: int, top_p: float, slack: float
-) -> tuple[float, float]:
-    """Return the least logit that is kept, and the probability of all tokens of which that is in doubt.
-
-    ``top_p`` is a fraction of what ``top_k`` leaves.
-    """
-    count = min(len(scaled_v), max(CANDIDATES, top_k + 1 if top_k < len(scaled_v) else 0))
-    best, order = scaled_v.topk(count)
-    ends = p_v[order].cumsum(0)
-    allowed = ends[min(top_k, count) - 1] if top_k < len(scaled_v) else p_v.sum()
-    needed = float(allowed) * top_p
-    if top_p < 1 and float(ends[-1]) < needed:
-        best, order = scaled_v.sort(descending=True)
-        ends = p_v[order].cumsum(0)
-    kept = min(top_k, len(best))
-    if top_p < 1:
-        kept = min(kept, int((ends < needed).sum()) + 1)
-    floor = float(best[kept - 1])
+    scaled_v = logits_v / np.float32(s.temperature)
+    draws_v = exponential_draws(s.seed, state.count, len(scaled_v))
+    with np.errstate(divide="ignore"):  # a draw of zero wins
+        score_v = scaled_v - np.log(draws_v)
+    top_k = s.top_k if 0 < s.top_k < len(scaled_v) else len(scaled_v)
+    in_doubt: list[int] = []
+    if top_k < len(scaled_v) or s.top_p < 1:
+        floor, in_doubt = _find_floor(scaled_v, top_k, s.top_p, slack)
+        kept_v = np.where(scaled_v < floor, -np.inf, score_v)
+    else:
+        kept_v = score_v
+    best = int(kept_v.argmax())
     if slack == 0:
-        return floor, 0.0
-    in_doubt = (best - floor).abs() <= slack
-    in_doubt[kept - 1] = False
-    if kept < len(best):
-        in_doubt |= (
-            (best - best[kept]).abs() <= slack if float(best[kept]) >= floor - slack else False
-        )
+        return Choice(best, is_certain=True)
+    if best in in_doubt:
+        return Choice(best, is_certain=False)
+    rivals_v = kept_v.copy()
+    rivals_v[in_doubt] = score_v[in_doubt]
+    rivals_v[best] = -np.inf
+    return Choice(best, is_certain=bool(score_v[best] - rivals_v.max() > slack))
+
+
+def _find_floor(scaled_v: F32, top_k: int, top_p: float, slack: float) -> tuple[float, list[int]]:
+    """Return the least logit that is kept, and the tokens of which it is not certain whether they are.
+
+    ``top_p`` is a fraction of what ``top_k`` leaves; of equal logits at the end all are kept.
+    """
+    values = np.sort(scaled_v)[::-1]
+    kept = top_k
+    near: list[int] = []
     if top_p < 1:
-        # The sum up to a token is off by at most half the slack: then one more or one less is kept.
-        near = (ends - needed).abs() <= slack
-        for place in near.nonzero().flatten().tolist():
-            in_doubt[place] = True
-            in_doubt[min(place + 1, len(best) - 1)] = True
-    return floor, float(p_v[order][in_doubt].sum())
+        weights = np.exp(values[:top_k].astype(np.float64) - float(values[0]))
+        ends = weights.cumsum()
+        ends /= ends[-1]
+        kept = min(top_k, int((ends < top_p).sum()) + 1)
+        # With other rounding, the sum up to these would be on the other side: one more is kept, or one less.
+        near = np.flatnonzero(np.abs(ends - top_p) <= slack).tolist()
+    if slack == 0:
+        return float(values[kept - 1]), []
+    # Those as likely as the last one that is kept and the first that is not may change places with them.
+    borders = {kept - 1, *near}
+    in_doubt = np.zeros(len(values), bool)
+    for last in borders:
+        if last + 1 < len(values) and (last in near or values[last] - values[last + 1] <= slack):
+            for value in values[last : last + 2]:
+                in_doubt |= np.abs(scaled_v - value) <= slack
+    return float(values[kept - 1]), np.flatnonzero(in_doubt).tolist()
