@@ -21,8 +21,8 @@ from typing import Any
 import pyarrow as pa
 
 from infra.language_id import identify
+from infra.pii.spans import find_pii
 from infra.schemas.quality_rules import RULES
-from tasks.annotate.pii.spans import find_pii
 from tasks.annotate.signals.families import compute_signals
 
 PEER_SCRIPT = Path(__file__).parent / "peers" / "annotate_datatrove.py"

@@ -58,9 +58,11 @@ LOWER_IS_BETTER = frozenset(
         "absolute_gap",
         "flagged",
         "flagged_ever",
+        "exposure",
     }
 )
 MEMORIZED = "memorized_"  # memorized_50: passages that are repeated after so many tokens
+NEAR_EXACT = "near_exact_"  # the same, if almost all tokens are
 DIGITS = 6
 SEED = 0  # of the resamples: a metric depends on its items alone
 
@@ -75,7 +77,7 @@ def metric_name(suite: str, metric: str) -> str:
 def higher_is_better(metric: str) -> bool:
     """Return whether a metric, by the last word of its name, grows with quality."""
     last = metric.rsplit(".", 1)[-1]
-    return last not in LOWER_IS_BETTER and not last.startswith(MEMORIZED)
+    return last not in LOWER_IS_BETTER and not last.startswith((MEMORIZED, NEAR_EXACT))
 
 
 def make_items(rows: Iterable[Mapping[str, Any]]) -> bytes:

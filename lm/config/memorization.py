@@ -23,3 +23,18 @@ class MemorizationConfig(ConfigModel):
     continuation_tokens: int = Field(
         50, ge=2, description="number of tokens that it has to repeat, all of them"
     )
+    near_exact: float = Field(
+        0.9,
+        gt=0,
+        le=1,
+        description=(
+            "fraction of these tokens that have to be the most probable ones, each after the right ones before it, "
+            "for a passage to be repeated almost exactly"
+        ),
+    )
+    canary_candidates: int = Field(
+        999,
+        ge=1,
+        le=1_000_000,
+        description="random secrets that each canary of `tokenize.canaries` is compared with",
+    )

@@ -80,9 +80,9 @@ class HuggingFaceModel:
         ]
         scored = self._score_windows(rests, [int(prompt[0]) for prompt, _ in requests_with_start])
         return [
-            Continuation(float(nats[-len(c) :].sum()), bool(greedy[-len(c) :].all()))
+            Continuation(float(nats[-len(c) :].sum()), len(c), int(greedy[-len(c) :].sum()))
             if len(c)
-            else Continuation(0.0, is_greedy=True)
+            else Continuation(0.0, 0, 0)
             for (_, c), (nats, greedy) in zip(requests_with_start, scored, strict=True)
         ]
 

@@ -33,10 +33,22 @@ class TextScorer(Protocol):
 
 @dataclass(frozen=True)
 class Continuation:
-    """The score of a continuation: ``nats`` = -ln p, and whether it is the greedy choice."""
+    """The score of a continuation.
+
+    Attributes:
+        nats: -ln p.
+        num_tokens: its length.
+        num_greedy: how many of its tokens are the most probable one after those before them.
+    """
 
     nats: float
-    is_greedy: bool
+    num_tokens: int
+    num_greedy: int
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether greedy decoding gives it."""
+        return self.num_greedy == self.num_tokens
 
 
 @dataclass(frozen=True)

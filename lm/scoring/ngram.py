@@ -32,11 +32,11 @@ class NgramLanguageModel:
     def _score_continuation(self, prompt: Tokens, continuation: Tokens) -> Continuation:
         ids = np.concatenate([prompt, continuation]).astype(np.int64)
         nats = self._model.score(ids)[len(prompt) :]
-        is_greedy = all(
+        num_greedy = sum(
             int(self._model.distribution(ids[:end]).argmax()) == ids[end]
             for end in range(len(prompt), len(ids))
         )
-        return Continuation(float(nats.sum()), is_greedy)
+        return Continuation(float(nats.sum()), len(nats), num_greedy)
 
     def generate(
         self, prompts: Sequence[Tokens], seeds: Sequence[int], generation: GenerationConfig

@@ -64,7 +64,10 @@ class Seq2SeqModel:
             for prompt, (_, continuation) in zip(prompts, requests, strict=True)
         ]
         scored = self._score(texts, [len(prompt) for prompt in prompts])
-        return [Continuation(float(nats.sum()), bool(greedy.all())) for nats, greedy in scored]
+        return [
+            Continuation(float(nats.sum()), len(greedy), int(greedy.sum()))
+            for nats, greedy in scored
+        ]
 
     def _score(self, texts: Sequence[Tokens], firsts: Sequence[int]) -> list[tuple[Nats, Any]]:
         """Return float64[n] nats and bool[n], whether it is the greedy choice, of a text's tokens from first on."""

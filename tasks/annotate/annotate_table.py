@@ -3,10 +3,10 @@
 import pyarrow as pa
 
 from infra.language_id import identify
+from infra.pii.spans import find_pii, find_pii_in_chapters
 from infra.schemas.annotations import ANNOTATION_SCHEMA
 from infra.schemas.signals import SIGNALS
 from tasks.annotate.config import AnnotateConfig
-from tasks.annotate.pii.spans import find_pii, find_pii_in_chapters
 from tasks.annotate.signals.families import compute_signals
 
 

@@ -11,16 +11,21 @@ from infra.dataset.fingerprint import hash_to_unit
 from infra.formats.megatron import TRAIN, VALIDATION, Tokens, TokenShards
 from infra.suffix_array.source_index import SourceIndex
 from lm.config.memorization import MemorizationConfig
+from tasks.memorization.personal_data import choose_personal_data
 
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
+        ("document", pa.string()),
         ("url", pa.string()),
         ("source", pa.string()),
         ("split", pa.string()),
         ("group", pa.string()),
         ("occurrences", pa.int64()),  # of the continuation in the training text
         ("start", pa.int64()),  # its first token in the split
+        ("tokens", pa.int64()),  # its length
+        ("kind", pa.string()),  # of personal data
+        ("masked", pa.string()),  # the personal data, with only its form readable
     ]
 )
 HELD_OUT, SEEN_ELSEWHERE = "held_out", "held_out_but_seen"
@@ -34,12 +39,16 @@ MAX_SEARCHED = (
 def choose_probes(
     train: TokenShards, held: TokenShards, index: SourceIndex, config: MemorizationConfig
 ) -> pa.Table:
-    """Return rows of ``SCHEMA``: up to ``documents`` of each group.
+    """Return rows of ``SCHEMA``: up to ``documents`` of each group, and passages that are personal data.
 
     Documents and places in them are drawn by id. A held-out passage that occurs in the training text is left out
     of the held-out ones: the model has seen it.
     """
-    rows = [*_choose(train, TRAIN, index, config), *_choose(held, VALIDATION, index, config)]
+    rows = [
+        *_choose(train, TRAIN, index, config),
+        *_choose(held, VALIDATION, index, config),
+        *choose_personal_data(train, index, config),
+    ]
     return pa.Table.from_pylist(rows, SCHEMA)
 
 
@@ -57,7 +66,15 @@ def _choose(
             continue
         found[group] += 1
         columns = {name: shards.table[name][row].as_py() for name in ("id", "url", "source")}
-        yield {**columns, "split": split, "group": group, "occurrences": count, "start": start}
+        yield {
+            **columns,
+            "document": columns["id"],
+            "split": split,
+            "group": group,
+            "occurrences": count,
+            "start": start,
+            "tokens": config.continuation_tokens,
+        }
         if sum(size == config.documents for size in found.values()) == wanted:
             return
 

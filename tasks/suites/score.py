@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 
 from infra.formats.megatron import Tokens
 from lm.scoring.answers import normalize_answer, token_f1
-from lm.scoring.language_model import Continuation, GenerationConfig, LanguageModel, MaskedScorer
+from lm.scoring.language_model import GenerationConfig, LanguageModel, MaskedScorer
 from tasks.suites.config import GENERATES, HAS_DELIMITER, SuiteConfig
 from tasks.suites.items import SuiteItem
 
@@ -95,21 +95,24 @@ def score_items(
     if config.type == "perplexity":
         texts = [np.append(_encode(tokenizer, item.answer), eos) for item in items]
         scored = model.score_texts(texts)
-        found = [[Continuation(float(nats.sum()), is_greedy=False)] for nats in scored]
+        found = [[float(nats.sum())] for nats in scored]
+        is_greedy = [False] * len(items)
     else:
         texts_to_score = [
             _continuations(config, item, prompt)
             for item, prompt in zip(items, prompts, strict=True)
         ]
         pairs = [encode_pair(tokenizer, *pair) for texts in texts_to_score for pair in texts]
-        found_flat = iter(model.score_continuations(pairs))
-        found = [[next(found_flat) for _ in texts] for texts in texts_to_score]
+        scores = iter(model.score_continuations(pairs))
+        by_item = [[next(scores) for _ in texts] for texts in texts_to_score]
+        found = [[score.nats for score in row] for row in by_item]
+        is_greedy = [row[0].is_greedy for row in by_item]
     generated: Sequence[str | None] = [None] * len(items)
     if config.type in GENERATES:
         generated = _generate(config, prompts, model, tokenizer)
     return [
-        _measure(config, item, continuations, text)
-        for item, continuations, text in zip(items, found, generated, strict=True)
+        _measure(config, item, nats, text, is_greedy=greedy)
+        for item, nats, text, greedy in zip(items, found, generated, is_greedy, strict=True)
     ]
 
 
@@ -134,8 +137,10 @@ def score_masked_items(
             [np.arange(len(context), len(context) + len(rest)) for context, rest in parts],
         )
     )
-    found = [[Continuation(float(next(sums).sum()), is_greedy=False) for _ in "ab"] for _ in items]
-    return [_measure(config, item, pair, None) for item, pair in zip(items, found, strict=True)]
+    return [
+        _measure(config, item, [float(next(sums).sum()) for _ in "ab"], None, is_greedy=False)
+        for item in items
+    ]
 
 
 def _continuations(config: SuiteConfig, item: SuiteItem, prompt: str) -> list[tuple[str, str]]:
@@ -152,10 +157,11 @@ def _continuations(config: SuiteConfig, item: SuiteItem, prompt: str) -> list[tu
 def _measure(
     config: SuiteConfig,
     item: SuiteItem,
-    continuations: Sequence[Continuation],
+    nats: Sequence[float],
     generated: str | None,
+    *,
+    is_greedy: bool,
 ) -> ScoredItem:
-    nats = [continuation.nats for continuation in continuations]
     is_choice = config.type in ("multiple_choice", "minimal_pairs")
     sizes = [len(text.encode()) for _, text in _continuations(config, item, item.context)]
     texts = item.choices if is_choice else (item.answer,)
@@ -186,7 +192,7 @@ def _measure(
     elif config.type == "perplexity":
         metrics = {"bits_per_byte": bits}
     elif generated is None:
-        metrics = {"accuracy": (float(continuations[0].is_greedy), 1.0), "bits_per_byte": bits}
+        metrics = {"accuracy": (float(is_greedy), 1.0), "bits_per_byte": bits}
     else:
         wanted = ("exact_match",) if config.type == "exact_match" else config.metrics
         values = {name: _compare(name, item.choices, generated) for name in wanted}
@@ -201,7 +207,7 @@ def _measure(
             "cluster": item.cluster,
             "gold": None if config.type == "perplexity" else item.answer,
             "prediction": prediction,
-            "nats": nats,
+            "nats": list(nats),
             "bytes": sizes,
         },
     )

@@ -16,6 +16,28 @@ from tasks.tokenize.pretokenizer import (
 NUM_BYTES = 256  # every byte is in the vocabulary, so any text can be encoded and decoded exactly
 
 
+class CanariesConfig(ConfigModel):
+    """Made-up secrets to plant in training documents (Carlini et al. 2019, arXiv:1802.08232)."""
+
+    repetitions: tuple[int, ...] = Field(
+        default=(1, 4, 16),
+        min_length=1,
+        description="How often canaries are planted, each time in another document if there are enough.",
+    )
+    per_group: int = Field(
+        default=4,
+        ge=1,
+        le=1000,
+        description="Canaries with each number of repetitions, and as many that are not planted.",
+    )
+
+    @model_validator(mode="after")
+    def _check_repetitions(self) -> Self:
+        if min(self.repetitions) < 1 or max(self.repetitions) > 100_000:
+            raise ValueError("repetitions: numbers from 1 to 100,000")
+        return self
+
+
 class TokenizeConfig(ConfigModel):
     """The tokenizer (a byte-level BPE to train, or an existing one) and the held-out split."""
 
@@ -100,6 +122,14 @@ class TokenizeConfig(ConfigModel):
         min_length=1,
         description=(
             "The special token after every document. Text that reads like it is encoded as text."
+        ),
+    )
+
+    canaries: CanariesConfig | None = Field(
+        default=None,
+        description=(
+            "Plants made-up secrets in training documents, so that evaluate.memorization can measure "
+            "their exposure; null: none. Models that are released should be trained without."
         ),
     )
 

@@ -6,7 +6,7 @@ reuses the parts of earlier runs: a corpus with one more page draws only for tha
 keeps its tokenizer and all other shards unless the page is sampled for training the tokenizer.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -27,6 +27,7 @@ from infra.dataset.stage import (
 from infra.schemas.text_digests import read_with_digests
 from infra.store.external_files import open_url
 from infra.store.storage import Storage, StorageError
+from tasks.tokenize.canaries import choose_documents, make_canaries, plant
 from tasks.tokenize.config import TokenizeConfig
 from tasks.tokenize.encode import Encoder, InvalidTokenizerError
 from tasks.tokenize.holdout_split import SCHEMA as DRAWS
@@ -61,6 +62,8 @@ def spec(ctx: Context, *, config: TokenizeConfig, corpus: Dataset) -> DatasetSpe
         InvalidTokenizerError: if the recipe names a tokenizer that is missing or cannot be used.
     """
     settings = {"seed": ctx.seed, **config.to_json()}
+    if config.canaries is None:
+        del settings["canaries"]
     tokenizer = load_given_tokenizer(config)
     if tokenizer is not None:
         for name in TRAINING_ONLY_KEYS:
@@ -101,7 +104,9 @@ def build(ctx: Context, spec: DatasetSpec, *, config: TokenizeConfig, corpus: Da
         A data set whose part k holds the shards of the corpus's part k, with ``tokenizer.json``.
     """
     sample = build_sample(ctx, corpus)
-    columns = pa.schema([DRAWS.field(name) for name in ("split_draw", "sample_draw", "bytes")])
+    canaries = [] if config.canaries is None else make_canaries(config.canaries, ctx.seed)
+    wanted = ["split_draw", "sample_draw", "bytes", *(["id"] if canaries else [])]
+    columns = pa.schema([DRAWS.field(name) for name in wanted])
     parts = [part.table(columns.names) for part in sample.parts]
     draws = pa.concat_tables([columns.empty_table(), *parts])
     split_draws = draws["split_draw"].to_numpy()
@@ -118,14 +123,17 @@ def build(ctx: Context, spec: DatasetSpec, *, config: TokenizeConfig, corpus: Da
     tokenizer_json = read_tokenizer(tokenizer)
     encoder = Encoder(tokenizer_json, config.end_of_text)
     options = {"end_of_text": config.end_of_text, "seed": ctx.seed, "threshold": threshold}
-    units = [
-        WorkUnit(
-            json_sha256([part.content, encoder.digest, threshold]),
-            (part, tokenizer, options),
-            part.num_rows,
-        )
-        for part in corpus.parts
-    ]
+    planted: Mapping[str, Sequence[str]] = {}
+    if canaries:
+        trained = draws["id"].filter(pa.array(split_draws >= threshold))
+        planted = choose_documents(canaries, trained.to_pylist(), ctx.seed)
+    units = []
+    for part, drawn in zip(corpus.parts, parts, strict=True):
+        ids = drawn["id"].to_pylist() if planted else []
+        own = {name: planted[name] for name in ids if name in planted}
+        key = [part.content, encoder.digest, threshold, *([own] if own else [])]
+        arguments = (part, tokenizer, {**options, "canaries": own})
+        units.append(WorkUnit(json_sha256(key), arguments, part.num_rows))
     return build_dataset(
         ctx,
         spec,
@@ -135,6 +143,7 @@ def build(ctx: Context, spec: DatasetSpec, *, config: TokenizeConfig, corpus: Da
         stats=lambda parts: {
             **tokenizer_stats(parts, encoder),
             "training": dict(tokenizer.stats) or None,
+            **({"canaries": [canary.to_json() for canary in canaries]} if canaries else {}),
         },
     )
 
@@ -166,6 +175,8 @@ def tokenize_part(
     """Write the token shards of one part of the corpus."""
     encoder = _load_encoder(tokenizer.storage, tokenizer.fingerprint, options["end_of_text"])
     table = read_with_digests(part, ["id", "url", "source", "language", "license", "text"])
+    if options["canaries"]:
+        table = plant(table, options["canaries"])
     yield tokenize_documents(
         table, encoder, seed=options["seed"], threshold=options["threshold"], stage=STAGE.name
     )

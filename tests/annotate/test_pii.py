@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infra.pii import checksums
+from infra.pii.detectors import KINDS
+from infra.pii.spans import find_pii, resolve_overlaps
 from infra.schemas.annotations import SPANS_TYPE
-from tasks.annotate.pii import checksums
-from tasks.annotate.pii.detectors import KINDS
-from tasks.annotate.pii.spans import find_pii, resolve_overlaps
 from tasks.select.pii_mask import apply_edits
 
 

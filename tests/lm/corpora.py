@@ -89,8 +89,10 @@ def one_part(first: int, documents: list[str]) -> Iterator[PartResult]:
     yield PartResult(table, ledger_table("tokenize", table["id"].to_pylist()), files)
 
 
-def token_shards(root: Path | str, count: int = 140, documents: list[str] | None = None) -> Dataset:
-    """Commit a data set of token shards in two parts, with two alternating sources."""
+def token_shards(
+    root: Path | str, count: int = 140, documents: list[str] | None = None, **stats: Any
+) -> Dataset:
+    """Commit a data set of token shards in two parts, with two alternating sources; ``stats`` are added to its own."""
     documents = texts(count) if documents is None else documents
     half = len(documents) // 2
     units = [
@@ -103,7 +105,7 @@ def token_shards(root: Path | str, count: int = 140, documents: list[str] | None
         splits, tokens = table["split"].to_pylist(), table["tokens"].to_pylist()
         sums = {s: sum(n for n, t in zip(tokens, splits, strict=True) if t == s) for s in SPLITS}
         counts = {s: splits.count(s) for s in SPLITS}
-        return {"vocab_size": 300, "eos_id": 0, "tokens": sums, "documents": counts}
+        return {"vocab_size": 300, "eos_id": 0, "tokens": sums, "documents": counts, **stats}
 
     files = {"tokenizer.json": tokenizer().to_str().encode()}
     spec = DatasetSpec(STAGE, None, {"documents": json_sha256(documents)})

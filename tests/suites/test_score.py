@@ -33,7 +33,7 @@ class PerToken:
         return [np.full(len(ids), 2.0) for ids in documents]
 
     def score_continuations(self, requests: Sequence[tuple[Tokens, Tokens]]) -> list[Continuation]:
-        return [Continuation(2.0 * len(ids), len(ids) < 4) for _, ids in requests]
+        return [Continuation(2.0 * len(ids), len(ids), min(len(ids), 3)) for _, ids in requests]
 
     def generate(
         self, prompts: Sequence[Tokens], seeds: Sequence[int], generation: GenerationConfig
@@ -125,8 +125,8 @@ class Prefers(PerToken):
 
     def score_continuations(self, requests: Sequence[tuple[Tokens, Tokens]]) -> list[Continuation]:
         return [
-            Continuation(3.0 if self._rare in context else 1.0, is_greedy=False)
-            for context, _ in requests
+            Continuation(3.0 if self._rare in context else 1.0, len(ids), 0)
+            for context, ids in requests
         ]
 
 

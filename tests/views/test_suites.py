@@ -110,11 +110,15 @@ def test_what_models_repeat_is_shown_beside_held_out_passages(real_run: RealRun)
     assert section is not None
     assert section.models == ["tiny", "late"]
     assert next(row.group for row in section.rows) == "trained"
-    assert section.rows[-1].group == "held_out"
+    assert [row.group for row in section.rows if row.group != "personal_data"][-1] == "held_out"
     rows = real_run.dataset("memorization", "tiny").table().to_pylist()
-    trained = [row["memorized"][0] for row in rows if row["split"] == "train"]
+    passages = [row for row in rows if row["group"] != "personal_data"]
+    trained = [row["memorized"][0] for row in passages if row["split"] == "train"]
     cell = section.rows[0].cells[0]
     assert cell is not None
     assert cell["value"] == pytest.approx(sum(trained) / len(trained), abs=1e-6)
+    near = section.rows[0].near[0]
+    assert near is not None
+    assert near["value"] >= cell["value"]
     page = render(real_run.storage, real_run.record, STEPS)
     assert page.count('data-group="held_out"') == 1

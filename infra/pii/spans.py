@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from infra.formats.arrow_text import utf8_buffers
+from infra.pii import candidate_scan
+from infra.pii.detectors import KINDS, PiiSpan, detect
+from infra.pii.folding import fold_table, trigger_bytes
 from infra.schemas.annotations import CHAPTER_SPANS_TYPE, SPANS_TYPE
-from tasks.annotate.pii import candidate_scan
-from tasks.annotate.pii.detectors import KINDS, PiiSpan, detect
-from tasks.annotate.pii.folding import fold_table, trigger_bytes
 
 _BYTES_PER_WINDOW = 256  # fewer than text has on average, for the size of the first buffer
 

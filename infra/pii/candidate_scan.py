@@ -1,13 +1,13 @@
 """A compiled scan that proposes windows of bytes which may contain personal data.
 
-It reads characters as `tasks.annotate.pii.folding` folds them.
+It reads characters as `infra.pii.folding` folds them.
 """
 
 from infra.compute.arrays import I64, U8
 from infra.compute.jit import jit, jit_inline
 from infra.formats.arrow_text import Bytes, Offsets
 from infra.formats.unicode_tables import decode_utf8
-from tasks.annotate.pii.folding import IGNORED, LETTER, UNSPACED
+from infra.pii.folding import IGNORED, LETTER, UNSPACED
 
 # Kinds of window.
 EMAIL, NUMBER, DOTTED, IBAN, IPV6 = range(5)
@@ -197,8 +197,8 @@ def scan_candidates(offsets: Offsets, data: Bytes, table: U8, triggers: U8, out:
     Args:
         offsets: int64[n + 1], the documents' first bytes.
         data: UTF-8.
-        table: `tasks.annotate.pii.folding.fold_table`.
-        triggers: `tasks.annotate.pii.folding.trigger_bytes`.
+        table: `infra.pii.folding.fold_table`.
+        triggers: `infra.pii.folding.trigger_bytes`.
         out: int64[capacity, 4], filled with (document, kind, first byte, byte after the last),
             ascending by document.
 

@@ -4,7 +4,7 @@ All patterns are bounded, so that no window costs more than a constant times its
 context of a match counts: a number that continues (``1.2.3.4.5``, ``12-345-...``), a word such as
 *version* before four dotted numbers, a label such as *Tel.* before a national number.
 
-Digits, separators and Latin letters are ASCII here (`tasks.annotate.pii.folding`); ``\w`` and ``\b``
+Digits, separators and Latin letters are ASCII here (`infra.pii.folding`); ``\w`` and ``\b``
 mean ASCII, too, except in mail addresses.
 """
 
@@ -16,10 +16,10 @@ from itertools import pairwise
 from types import MappingProxyType
 
 from infra.formats.unicode_tables import CJK_RANGES
-from tasks.annotate.pii import candidate_scan
-from tasks.annotate.pii.checksums import IBAN_LENGTHS, is_card, is_e164, is_iban
-from tasks.annotate.pii.folding import UNSPACED_RANGES, fold
-from tasks.annotate.pii.labels import IDN_TLDS, PHONE_LABELS, UNSPACED_PHONE_LABELS
+from infra.pii import candidate_scan
+from infra.pii.checksums import IBAN_LENGTHS, is_card, is_e164, is_iban
+from infra.pii.folding import UNSPACED_RANGES, fold
+from infra.pii.labels import IDN_TLDS, PHONE_LABELS, UNSPACED_PHONE_LABELS
 
 PiiSpan = tuple[str, int, int]  # kind, first character and character after the last
 
