@@ -1,26 +1,78 @@
-"""How long each data set took to build."""
+"""How long each data set took to build, and what the evaluation of each model cost."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from infra.runs.run_records import StageRecord
 from views.report.formatting import format_duration
 from views.report.report_run import ReportRun, Section, Tile
 
-Timings = Sequence[tuple[StageRecord, float]]  # with the length of the bar, in % of the longest
+EVALUATION = ("evaluate", "suites", "memorization", "score")  # in the order of the columns
+
+
+@dataclass(frozen=True)
+class EvaluationCost:
+    """Seconds that the evaluation of a model took, by stage, whichever run did it."""
+
+    model: str
+    seconds: Mapping[str, float]
+
+    @property
+    def total(self) -> float:
+        """Seconds of all stages."""
+        return sum(self.seconds.values())
+
+
+@dataclass(frozen=True)
+class Timings:
+    """What the section shows.
+
+    Attributes:
+        bars: the data sets, each with the length of its bar, in % of the longest.
+        stages: those of evaluation that the run has.
+        costs: of the models, the most expensive first.
+    """
+
+    bars: Sequence[tuple[StageRecord, float]]
+    stages: Sequence[str]
+    costs: Sequence[EvaluationCost]
 
 
 def collect(run: ReportRun) -> Timings:
-    """Return a bar per data set of the run: of this run's time, or of the run that built it."""
-    seconds = [max(entry.seconds, entry.built_seconds or 0.0) for entry in run.record.stages]
+    """Return a bar per data set of the run, of this run's time or of the run that built it, and sums by model."""
+    seconds = [_seconds(entry) for entry in run.record.stages]
     longest = max(seconds, default=0.0) or 1.0
     widths = (100 * length / longest for length in seconds)
-    return list(zip(run.record.stages, widths, strict=True))
+    costs = evaluation_costs(run.record.stages)
+    return Timings(
+        list(zip(run.record.stages, widths, strict=True)),
+        [stage for stage in EVALUATION if any(stage in cost.seconds for cost in costs)],
+        costs,
+    )
+
+
+def _seconds(entry: StageRecord) -> float:
+    return max(entry.seconds, entry.built_seconds or 0.0)
+
+
+def evaluation_costs(stages: Sequence[StageRecord]) -> list[EvaluationCost]:
+    """Return the cost of each model that was evaluated, the most expensive first.
+
+    A stage that is cached counts with the time of the run that built it. What models share, such as the baselines, is
+    not counted.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for entry in stages:
+        if entry.stage in EVALUATION and entry.entry is not None:
+            found.setdefault(entry.entry, {})[entry.stage] = _seconds(entry)
+    costs = [EvaluationCost(model, seconds) for model, seconds in found.items()]
+    return sorted(costs, key=lambda cost: (-cost.total, cost.model))
 
 
 def tiles(run: ReportRun, data: Timings) -> list[Tile]:
     """Return the duration of the run."""
-    cached = sum(entry.cached for entry, _ in data)
-    note = f"{cached} of {len(data)} data sets were already committed" if cached else ""
+    cached = sum(entry.cached for entry, _ in data.bars)
+    note = f"{cached} of {len(data.bars)} data sets were already committed" if cached else ""
     return [Tile("Duration", format_duration(run.record.seconds), note)]
 
 
