@@ -33,10 +33,11 @@ class ReleaseConfig(ConfigModel):
             "`suite.cloze.accuracy not worse`, `removal.debts none`; without one, every model passes"
         ),
     )
-    formats: tuple[Literal["gguf"], ...] = Field(
+    formats: tuple[Literal["gguf", "onnx", "int8"], ...] = Field(
         default=(),
         description=(
-            "what the registered models are released as beside safetensors: `gguf`, for llama.cpp"
+            "what the registered models are released as beside safetensors: `gguf`, for llama.cpp; `onnx`, for "
+            "onnxruntime; `int8`, the same with products of matrices in int8, which costs some bits per byte"
         ),
     )
     on_pass: Literal["promote", "hold"] = Field(

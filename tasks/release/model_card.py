@@ -157,6 +157,17 @@ def _describe_formats(stats: Mapping[str, Any]) -> list[str]:
     if "gguf" in stats:
         gap = stats["gguf"]["largest_logprob_difference"]
         lines.append(f"- `model.gguf`, for llama.cpp: log-probabilities within {gap:.1g}")
+    if "onnx" in stats:
+        gap = stats["onnx"]["largest_logprob_difference"]
+        lines.append(f"- `model.onnx`, for onnxruntime: log-probabilities within {gap:.1g}")
+    if "int8" in stats:
+        int8 = stats["int8"]
+        lines.append(
+            f"- `model.int8.onnx`, for onnxruntime, {int8['bytes'] / int8['bytes_fp32']:.0%} of the size in fp32: "
+            f"{int8['bits_per_byte']:.4f} bits per byte on {int8['documents']} held-out documents, against "
+            f"{int8['bits_per_byte_fp32']:.4f} (a loss of {int8['loss']:.4f}, 95 % interval {int8['loss_low']:.4f} to "
+            f"{int8['loss_high']:.4f})"
+        )
     return ["## Other formats", "", *lines, ""] if lines else []
 
 

@@ -27,6 +27,7 @@ FORMAT_MODULES = (
     "tasks.release.formats.supported",
     "tasks.release.formats.gguf",
     "tasks.release.formats.llama_cpp",
+    "tasks.release.formats.onnx",
 )
 FILES = ("config.json", "model.safetensors", "reference_logits.safetensors", "tokenizer.json")
 

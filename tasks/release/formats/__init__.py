@@ -1,1 +1,1 @@
-"""Further formats of a released model: GGUF, checked before it is committed."""
+"""Further formats of a released model: GGUF and ONNX, checked before they are committed."""

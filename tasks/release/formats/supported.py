@@ -7,9 +7,11 @@ from typing import Any
 from infra.errors import UserError
 from tasks.release.model_card import find_llama_cpp_pre_tokenizer
 
-GGUF = "gguf"
-ARCHITECTURES = {GGUF: ("llama",)}
-PACKAGES = {GGUF: ("gguf", "xllamacpp")}
+GGUF, ONNX, INT8 = "gguf", "onnx", "int8"
+# Of GPT-2 the exporter makes products with a bias, which int8 does not cover.
+ARCHITECTURES = {GGUF: ("llama",), ONNX: ("llama", "gpt2"), INT8: ("llama",)}
+_ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
+PACKAGES = {GGUF: ("gguf", "xllamacpp"), ONNX: _ONNX_PACKAGES, INT8: _ONNX_PACKAGES}
 
 
 def format_errors(

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from infra.dataset.dataset import Dataset
 from infra.formats.megatron import VALIDATION, TokenShards
 from tasks.release.export import TrainedModel
-from tasks.release.formats.supported import GGUF, format_errors
+from tasks.release.formats.supported import GGUF, INT8, ONNX, format_errors
 from tasks.release.model_card import find_llama_cpp_pre_tokenizer
 
 MAX_TEXTS, MAX_TEXT_CHARS = 50, 2_000  # held-out documents that llama.cpp encodes
@@ -42,7 +42,29 @@ def write_formats(
         texts = _held_out_texts(tokens)
         difference = check_gguf(folder, texts, trained.reference_logits["tokens"][0])
         stats[GGUF] = {"largest_logprob_difference": difference, "texts": len(texts)}
+    if ONNX in formats or INT8 in formats:
+        from tasks.release.formats.onnx import check_onnx, compare_int8, write_int8, write_onnx
+
+        path = write_onnx(folder)
+        difference = check_onnx(trained, path)
+        if ONNX in formats:
+            stats[ONNX] = {"largest_logprob_difference": difference}
+        if INT8 in formats:
+            context = int(trained.model_config["context_length"])
+            documents = _held_out_documents(tokens, context)
+            stats[INT8] = compare_int8(path, write_int8(path), documents, trained.eos)
+        if ONNX not in formats:
+            path.unlink()
     return stats
+
+
+def _held_out_documents(tokens: Dataset, context: int) -> list[tuple[list[int], int]]:
+    """Return the beginnings of held-out documents, at most a context long, and the bytes of their text."""
+    tokenizer = Tokenizer.from_buffer(tokens.read("tokenizer.json"))
+    eos = tokens.stats["eos_id"]
+    documents = _iter_documents(tokens, limit=context, count=MAX_TEXTS)
+    without_end = [[token for token in ids if token != eos] for ids in documents]
+    return [(ids, len(tokenizer.decode(ids).encode())) for ids in without_end if ids]
 
 
 def _held_out_texts(tokens: Dataset) -> list[str]:

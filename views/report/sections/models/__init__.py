@@ -90,6 +90,7 @@ class ReportModel:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     samples: Sequence[Mapping[str, Any]] = ()
     log: Sequence[Mapping[str, Any]] = ()
+    formats: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def bits_per_byte(self) -> float | None:
@@ -131,6 +132,9 @@ def load_models(storage: Storage, record: RunRecord) -> list[ReportModel]:
         if trained is not None:
             model.shape = _read_shape(trained)
             model.log = _read_log(trained)
+        released = try_open_dataset(storage, entry.release) if entry.release else None
+        if released is not None:
+            model.formats = released.stats.get("formats", {})
         evaluated = try_open_dataset(storage, entry.evaluate) if entry.evaluate else None
         if evaluated is not None:
             model.metrics = evaluated.stats.get("metrics", entry.metrics)
