@@ -115,8 +115,8 @@ def test_keys_are_asked_for_except_by_probes_and_the_page(tmp_path: Path) -> Non
                 assert response.status_code == 401
                 assert response.json()["error"]["type"] == "authentication_error"
         for key in ("first", "sécond"):
-            value = f"Bearer {key}".encode()
-            assert client.get("/v1/models", headers={"Authorization": value}).status_code == 200
+            value = {b"Authorization": f"Bearer {key}".encode()}
+            assert client.get("/v1/models", headers=value).status_code == 200
         for path in ("/health", "/ready", "/"):
             assert client.get(path).status_code == 200
 

@@ -125,6 +125,7 @@ def test_log_likelihoods_over_http_are_those_of_the_model(
     }
     answer = served.client.post("/v1/completions", json=request).json()
     assert [choice["index"] for choice in answer["choices"]] == [0, 1, 2]
+    greedy: list[bool] = []
     for choice, whole, context in zip(answer["choices"], wholes, contexts, strict=True):
         logprobs, start = choice["logprobs"], len(context)
         assert len(logprobs["tokens"]) == len(whole) + 1
@@ -139,8 +140,9 @@ def test_log_likelihoods_over_http_are_those_of_the_model(
             rows = model(torch.tensor([whole])).logits[0].double().log_softmax(-1)
         steps = range(start, len(whole))
         assert total == pytest.approx(sum(float(rows[at - 1, whole[at]]) for at in steps), abs=1e-4)
+        greedy.append(is_greedy)
         assert is_greedy == all(int(rows[at - 1].argmax()) == whole[at] for at in steps)
-    assert is_greedy  # of the last one
+    assert greedy[-1]
 
 
 def greedy_tokens(model: Any, ids: list[int], count: int) -> list[int]:
