@@ -130,7 +130,8 @@ def read_metrics(dataset: Dataset) -> pa.Table:
 def metric_row(name: str, measured: Estimate) -> dict[str, Any]:
     """Return a row of ``METRICS``."""
     numbers = {"value": measured.value, "low": measured.low, "high": measured.high}
-    rounded = {key: None if x is None else round(x, DIGITS) for key, x in numbers.items()}
+    # Adding 0.0 makes -0.0, as of differences that cancel out, 0.0.
+    rounded = {key: None if x is None else round(x, DIGITS) + 0.0 for key, x in numbers.items()}
     return {"name": name, **rounded, "n": measured.n, "higher_is_better": higher_is_better(name)}
 
 

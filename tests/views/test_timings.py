@@ -33,7 +33,8 @@ def test_the_evaluation_of_a_model_costs_what_its_data_sets_took() -> None:
             record("suites", "large", 60),
             record("memorization", "large", 5),
             record("tokenize", None, 9),
-        ]
+        ],
+        ["evaluate", "suites", "memorization"],
     )
     assert [(cost.model, cost.total) for cost in costs] == [("large", 95), ("tiny", 43)]
     assert costs[1].seconds == {"evaluate": 3, "suites": 40}

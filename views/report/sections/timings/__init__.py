@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from infra.dataset.step import Output, steps_with_output
 from infra.runs.run_records import StageRecord
 from views.report.formatting import format_duration
 from views.report.report_run import ReportRun, Section, Tile
 
-EVALUATION = ("evaluate", "suites", "memorization", "score")  # in the order of the columns
+# What the stages of evaluation make.
+SCORES: tuple[Output, ...] = ("scores", "suite_scores", "repeated_passages", "test_scores")
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,11 @@ def collect(run: ReportRun) -> Timings:
     seconds = [_seconds(entry) for entry in run.record.stages]
     longest = max(seconds, default=0.0) or 1.0
     widths = (100 * length / longest for length in seconds)
-    costs = evaluation_costs(run.record.stages)
+    evaluation = steps_with_output(run.steps, *SCORES)
+    costs = evaluation_costs(run.record.stages, evaluation)
     return Timings(
         list(zip(run.record.stages, widths, strict=True)),
-        [stage for stage in EVALUATION if any(stage in cost.seconds for cost in costs)],
+        [stage for stage in evaluation if any(stage in cost.seconds for cost in costs)],
         costs,
     )
 
@@ -55,15 +58,17 @@ def _seconds(entry: StageRecord) -> float:
     return max(entry.seconds, entry.built_seconds or 0.0)
 
 
-def evaluation_costs(stages: Sequence[StageRecord]) -> list[EvaluationCost]:
-    """Return the cost of each model that was evaluated, the most expensive first.
+def evaluation_costs(
+    stages: Sequence[StageRecord], evaluation: Sequence[str]
+) -> list[EvaluationCost]:
+    """Return the cost of each model in these stages of evaluation, the most expensive first.
 
     A stage that is cached counts with the time of the run that built it. What models share, such as the baselines, is
     not counted.
     """
     found: dict[str, dict[str, float]] = {}
     for entry in stages:
-        if entry.stage in EVALUATION and entry.entry is not None:
+        if entry.stage in evaluation and entry.entry is not None:
             found.setdefault(entry.entry, {})[entry.stage] = _seconds(entry)
     costs = [EvaluationCost(model, seconds) for model, seconds in found.items()]
     return sorted(costs, key=lambda cost: (-cost.total, cost.model))
