@@ -122,3 +122,4 @@ def test_what_models_repeat_is_shown_beside_held_out_passages(real_run: RealRun)
     assert near["value"] >= cell["value"]
     page = render(real_run.storage, real_run.record, STEPS)
     assert page.count('data-group="held_out"') == 1
+    assert page.count('data-cost="tiny"') == 1
