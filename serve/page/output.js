@@ -123,13 +123,21 @@ export class Output {
       if (number >= 0) piece.node.dataset.passage = number;
       else delete piece.node.dataset.passage;
     }
-    this.passages.forEach((passage, number) => {
-      const last = this.pieces.findLast((piece) => piece.end <= passage.end);
+    // From the last one on: of several after one piece, each is put before those that are there.
+    for (const [number, passage] of [...this.passages.entries()].reverse()) {
+      let last = this.pieces.findLastIndex((piece) => piece.end <= passage.end);
+      while (this.isInWord(last)) last += 1;
       const name = `Source ${number + 1} of the text of ${this.model.id}`;
       const link = element("a", { class: "reference", href: `#${this.id}-passage-${number}`, ariaLabel: name }, `${number + 1}`);
-      last?.node.after(link);
-    });
+      this.pieces[last]?.node.after(link);
+    }
     this.listPassages(update.longest);
+  }
+
+  // Whether a word goes on after a piece.
+  isInWord(index) {
+    const [text, next] = [index, index + 1].map((at) => this.pieces[at]?.node.textContent ?? "");
+    return /[\p{L}\p{N}]$/u.test(text) && /^[\p{L}\p{N}]/u.test(next);
   }
 
   listPassages(longest) {
