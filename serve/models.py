@@ -30,6 +30,15 @@ KINDS = {
     "ForSequenceClassification": CLASSIFICATION,
     "ForTokenClassification": TAGGING,
 }
+# By kind: the methods of ``TextModel``. A head of labels takes the place of what gives vectors.
+TASKS = {
+    CAUSAL.name: frozenset(["embed"]),
+    MASKED.name: frozenset(["embed", "fill_mask"]),
+    EMBEDDING: frozenset(["embed"]),
+    VECTORS.name: frozenset(["embed"]),
+    CLASSIFICATION: frozenset(["classify"]),
+    TAGGING: frozenset(["tag"]),
+}
 ENCODERS = ("bert", "modernbert")  # in whose texts an end of text also comes last
 SENTINEL = "<extra_id_0>"
 SOURCE_ROOM = 8  # tokens that an encoder reads beyond its context: ends of text, and a sentinel
@@ -76,9 +85,14 @@ class ServedModel:
         return self.kind in GENERATING
 
     @property
+    def tasks(self) -> frozenset[str]:
+        """The methods of ``TextModel`` that it has."""
+        return TASKS.get(self.kind, frozenset())
+
+    @property
     def embeds(self) -> bool:
-        """Whether it has vectors for texts: counts have none, and an encoder-decoder none for one text."""
-        return self.kind not in (COUNTS.name, SEQ2SEQ.name)
+        """Whether it has vectors for texts."""
+        return "embed" in self.tasks
 
     def encode_prompt(self, text: str) -> list[int]:
         """Return what the model reads to continue a text: its tokenizer's ids.

@@ -108,6 +108,8 @@ def test_requests_join_and_leave_and_all_are_answered(releases: Releases) -> Non
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
         np.testing.assert_allclose(vectors[0], vectors[2], atol=1e-5)
 
+        with pytest.raises(UserError):
+            await engine.classify([[1, 2]])
         for wrong in (Generation((VOCAB_SIZE,), 1), Generation((), 1), Generation((1,), 64)):
             with pytest.raises(UserError):
                 await collect(engine, wrong)

@@ -125,8 +125,8 @@ class TorchEngine:
                 yield score
         finally:
             self._streams.pop(id_, None)
-            if not is_last and self._failure is None:
-                self._send({"kind": "cancel"}, id_)
+            if not is_last:
+                self._cancel(id_)
 
     async def score(self, ids: Sequence[int], num_top: int = 0) -> list[TokenScore]:
         """See ``Engine``.
@@ -143,7 +143,7 @@ class TorchEngine:
         return [decode_score(values) for values in answer["value"]]
 
     async def embed(self, texts: Sequence[Sequence[int]]) -> Vector:
-        """See ``TextModel``."""
+        """See ``TextModel``; ``UserError`` if the model does not do it, as for all of these methods."""
         return await self._compute("embed", texts)
 
     async def classify(self, texts: Sequence[Sequence[int]]) -> Vector:
@@ -156,7 +156,7 @@ class TorchEngine:
 
     async def fill_mask(self, ids: Sequence[int], num_top: int) -> list[list[tuple[int, float]]]:
         """See ``TextModel``."""
-        self._check(ids)
+        self._check_task("fill_mask", [ids])
         answer = await self._ask({"kind": "fill_mask", "ids": list(ids), "num_top": num_top})
         return [[(id_, value) for id_, value in best] for best in answer["value"]]
 
@@ -177,6 +177,14 @@ class TorchEngine:
             self._process.kill()
             self._process.wait()
 
+    def _check_task(self, task: str, texts: Sequence[Sequence[int]]) -> None:
+        if task not in self._model.tasks:
+            raise UserError(
+                f"{self._model.name} is of the kind {self._model.kind}: it cannot {task}"
+            )
+        for ids in texts:
+            self._check(ids)
+
     def _check(self, ids: Sequence[int], max_new_tokens: int = 0) -> None:
         """Refuse what would end the process.
 
@@ -195,8 +203,7 @@ class TorchEngine:
             )
 
     async def _compute(self, kind: str, texts: Sequence[Sequence[int]]) -> Vector:
-        for ids in texts:
-            self._check(ids)
+        self._check_task(kind, texts)
         answer = await self._ask({"kind": kind, "texts": [list(ids) for ids in texts]})
         array: Vector = answer["array"]
         return array
@@ -210,6 +217,12 @@ class TorchEngine:
             return await future
         finally:
             self._results.pop(id_, None)
+            if not future.done() or future.cancelled():
+                self._cancel(id_)
+
+    def _cancel(self, id_: int) -> None:
+        if self._failure is None:
+            self._send({"kind": "cancel"}, id_)
 
     def _new_id(self) -> int:
         self._last_id += 1

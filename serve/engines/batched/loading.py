@@ -23,7 +23,8 @@ from lm.models.seq2seq.t5.model import T5
 from serve.engines.batched.families.bahdanau import GRUSeq2SeqSteps
 from serve.engines.batched.families.cnn import CNNSteps
 from serve.engines.batched.families.counts import NgramSteps
-from serve.engines.batched.families.decoder import GPT2Steps, LlamaSteps
+from serve.engines.batched.families.gpt2 import GPT2Steps
+from serve.engines.batched.families.llama import LlamaSteps
 from serve.engines.batched.families.recurrent import RecurrentSteps
 from serve.engines.batched.families.t5 import T5Steps
 from serve.engines.batched.prefix_cache import PrefixCache
@@ -70,8 +71,11 @@ def load_worker_model(
         )
     base, head = parse(model_config)
     if head is not None:
+        from transformers.utils import logging
+
         from lm.models.hf_auto import load_model as load_hf_model
 
+        logging.disable_progress_bar()
         return None, head_tasks(load_hf_model(folder), head), base.vocab_size
     network = load_language_model(folder)
     if isinstance(network, Encoder):

@@ -16,9 +16,9 @@ from serve.engines.batched.sampling import SamplingState, choose
 from serve.engines.batched.step_model import StepModel
 from serve.engines.interface import Generation, Load, TokenScore
 
-# Tokens of a prompt that are read between two steps: about as long as a step of some sequences takes.
+# Tokens of a prompt that are read between two steps, about as long as a step of some sequences takes; and otherwise.
 CHUNK_BESIDE_OTHERS = 64
-CHUNK = 256
+CHUNK = 128
 SPARE_ROWS = 2  # one to compute a choice alone and to exchange rows, one to score
 
 

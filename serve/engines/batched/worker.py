@@ -30,7 +30,7 @@ class Worker:
     ) -> None:
         """Run what the model can do: generate, or say something of texts, or both."""
         self._connection, self._scheduler, self._tasks = connection, scheduler, tasks
-        self._jobs: deque[Job] = deque()
+        self._jobs: deque[tuple[int, Job]] = deque()
         self._received = 0
 
     def run(self) -> None:
@@ -58,6 +58,7 @@ class Worker:
     def _handle(self, message: Message) -> None:
         kind, id_ = message["kind"], message["id"]
         if kind == "cancel":
+            self._jobs = deque(job for job in self._jobs if job[0] != id_)
             if self._scheduler is not None:
                 self._scheduler.cancel(id_)
         elif kind == "generate":
@@ -65,7 +66,7 @@ class Worker:
             self._received += 1
             self._scheduler.submit(id_, decode_generation(message["generation"]))
         else:
-            self._jobs.append(self._start(kind, id_, message))
+            self._jobs.append((id_, self._start(kind, id_, message)))
 
     def _start(self, kind: str, id_: int, message: Message) -> Job:
         """Return the pieces of a job."""
@@ -93,7 +94,8 @@ class Worker:
 
     def _work(self) -> None:
         """Do a piece of the first job."""
-        send = next(self._jobs[0])
+        _, job = self._jobs[0]
+        send = next(job)
         if send is not None:
             send(self._connection)
             self._jobs.popleft()
