@@ -265,6 +265,9 @@ def test_a_prompt_that_begins_as_another_is_not_read_again(releases: Releases) -
     )  # all but the last, whose logits are wanted
     assert engine.load().cached_tokens == 60
     assert engine.load().prompt_tokens == 31 + 32 + 31
+    other = tuple(range(51, 81))
+    run(engine, {0: [Generation((*other, last), 4, GREEDY) for last in (1, 2, 3)]})
+    assert engine.load().cached_tokens == 60 + 2 * 30
 
 
 def test_the_prefix_cache_stays_within_its_memory(releases: Releases) -> None:

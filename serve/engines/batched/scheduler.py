@@ -95,11 +95,11 @@ class Scheduler:
                 return
 
     def step(self) -> list[Token]:
-        """Admit what waits, read a piece of a prompt, generate a token of each running sequence."""
+        """Admit what waits, read a piece of the prompts, generate a token of each running sequence."""
         with torch.inference_mode():
             while self._waiting and len(self._rows) < self._slots:
                 self._admit(*self._waiting.popleft())
-            tokens = self._read_chunk() if len(self._rows) > self._running else []
+            tokens = self._read_prompts()
             # A sequence whose prompt was just read has its first token, and takes part in this step.
             return tokens + self._generate()
 
@@ -107,30 +107,37 @@ class Scheduler:
         row = len(self._rows)
         ids = self._model.start(row, generation.prompt)
         sampling = SamplingState(generation.sampling, frozenset(generation.prompt), Counter())
-        sequence = Running(id_, generation, ids, sampling)
-        if self._prefixes is not None:
-            sequence.read = self._prefixes.restore(row, ids)
-            self._counters.cached_tokens += sequence.read
-        self._rows.append(sequence)
+        self._rows.append(Running(id_, generation, ids, sampling))
 
-    def _read_chunk(self) -> list[Token]:
-        """Read a piece of a prompt, of one after the other; return the first token after its end."""
-        reading = len(self._rows) - self._running
-        row = self._running + self._turn % reading
+    def _read_prompts(self) -> list[Token]:
+        """Read as many tokens of prompts as fit between two steps; return the first tokens after their ends."""
+        room, tokens = CHUNK_BESIDE_OTHERS if self._running else CHUNK, []
+        while room and len(self._rows) > self._running:
+            count, first = self._read_chunk(room)
+            room -= count
+            tokens += first
+        return tokens
+
+    def _read_chunk(self, limit: int) -> tuple[int, list[Token]]:
+        """Read a piece of a prompt, of one after the other; return its length, and the token after the end."""
+        row = self._running + self._turn % (len(self._rows) - self._running)
         self._turn += 1
         sequence = self._rows[row]
-        limit = CHUNK_BESIDE_OTHERS if self._running or reading > 1 else CHUNK
+        if self._prefixes is not None and not sequence.read:
+            # Not earlier: a prompt that came at the same time may have been read since.
+            sequence.read = self._prefixes.restore(row, sequence.ids)
+            self._counters.cached_tokens += sequence.read
         chunk = sequence.ids[sequence.read : sequence.read + limit]
         is_end = sequence.read + len(chunk) == len(sequence.ids)
         logits = self._model.read(row, sequence.read, chunk, int(is_end))
         sequence.read += len(chunk)
         if not is_end:
-            return []
+            return len(chunk), []
         if self._prefixes is not None:
             self._prefixes.store(row, sequence.ids)
         self._swap(row, self._running)
         self._running += 1
-        return self._advance(logits, [sequence])
+        return len(chunk), self._advance(logits, [sequence])
 
     def _generate(self) -> list[Token]:
         running = self._rows[: self._running]
