@@ -22,7 +22,7 @@ export PYTHONUTF8 := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run check format test test-unit test-e2e bench bench-dedup bench-train bench-families bench-finetune bench-index bench-serve bench-suites bench-ops fault-injection \
+.PHONY: help setup run check format test test-unit test-e2e bench bench-dedup bench-train bench-families bench-finetune bench-index bench-serve bench-suites bench-ops load-serve fault-injection \
 	chaos docs stack stack-status stack-down clean
 
 help: ## list these commands
@@ -76,6 +76,9 @@ bench-index: setup ## measure the source index beside a peer: build speed, size,
 	$(BIN)/python -m benchmarks.bench_index
 bench-serve: setup ## measure the endpoint beside llama.cpp's server, transformers serve and generate
 	$(BIN)/python -m benchmarks.bench_serve
+
+load-serve: setup ## load the endpoint with 200 clients for 10 minutes: nothing lost, memory flat
+	$(BIN)/python -m benchmarks.serve_load $(ARGS)
 bench-suites: setup ## compare the scores of suites with lm-eval's; find a benchmark that is in the training text
 	$(BIN)/python -m benchmarks.bench_suites
 	$(BIN)/python -m benchmarks.bench_contamination

@@ -9,6 +9,7 @@ from typing import Any
 
 from infra.compute.processes import die_with_parent
 
+PROMPT_CACHE_MIB = 128  # of prompts whose slot another one has taken; llama.cpp's default is 8 GiB
 READY = "llama.cpp is ready"
 
 
@@ -31,6 +32,7 @@ def serve(options: dict[str, Any]) -> None:
     # Keys and values in fp32, as transformers have them: in 16 bits they cost some thousandths.
     params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
     params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    params.cache_ram_mib = PROMPT_CACHE_MIB
     params.warmup = False
     server = xllamacpp.Server(params)
     print(READY, flush=True)  # noqa: T201 - the parent waits for it
