@@ -157,6 +157,6 @@ async def _stream(
             if chunk.get("usage"):
                 count = chunk["usage"]["completion_tokens"]
     seconds = time.perf_counter() - start
-    if first is None or not count:
-        raise RuntimeError(f"{endpoint.name}: the completion has no text or no usage")
+    if first is None or count != tokens:
+        raise RuntimeError(f"{endpoint.name}: a completion has {count} tokens, not {tokens}")
     return Answer("".join(parts), count, first, seconds)

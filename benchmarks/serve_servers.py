@@ -29,7 +29,7 @@ from tests.servers import free_port, server
 
 GRISTMILL = Path(sys.executable).with_name("gristmill")
 TRANSFORMERS_SERVE = ("transformers[serving]==5.23.0",)
-VOCABULARY, CONTEXT, SLOTS = 4096, 512, 16
+VOCABULARY, CONTEXT, SLOTS, EOS_ID = 4096, 512, 16, 0
 SHAPE = {"num_layers": 6, "hidden_size": 256, "num_heads": 4, "num_kv_heads": 4}
 THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # of every process
 
@@ -43,13 +43,15 @@ def write_model(folder: Path) -> Path:
     with torch.no_grad():
         for weight in model.parameters():  # so that tokens differ from step to step
             weight.add_(torch.randn_like(weight) * 0.02)
+            if weight.shape[0] == VOCABULARY:
+                weight[EOS_ID] = 0.0  # never the most likely token: no completion ends early
     save_reference_logits(model, folder / "logits")
     trained = TrainedModel(
         describe(model.config, None),
         model.saved_weights(),
         load_file(folder / "logits"),
         tokenizer,
-        0,
+        EOS_ID,
     )
     export(trained, folder / "model")
     write_gguf(folder / "model", "model", "gpt-2")
