@@ -27,6 +27,7 @@ AFTER = datetime(2026, 3, 1, 11, 0, 1, tzinfo=UTC)
 def value(tmp_path: Path) -> dict[str, Any]:
     source = {"name": "site", "kind": "web", "start_urls": ["http://127.0.0.1:9/"]}
     model = train_entry(
+        precision="fp32",
         name="large",
         num_layers=1,
         hidden_size=32,

@@ -23,6 +23,7 @@ TRAINER, SERVER = "lm.train.worker", local_server.__file__
 def endless(name: str) -> dict[str, Any]:
     """Return a training run that uses all cores for longer than any test."""
     return train_entry(
+        precision="fp32",
         name=name,
         num_layers=1,
         hidden_size=32,

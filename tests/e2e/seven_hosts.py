@@ -23,6 +23,7 @@ NAMES = ("store", "prefect", "scheduler", "worker-1", "worker-2", "driver", "tra
 def pair_entry(steps: int, max_restarts: int) -> dict[str, Any]:
     """Return the entry of a model that two processes train, with a checkpoint every 50 steps."""
     return train_entry(
+        precision="fp32",
         name="pair",
         num_layers=1,
         hidden_size=32,

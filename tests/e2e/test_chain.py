@@ -54,6 +54,7 @@ def webhook() -> Iterator[tuple[str, list[str]]]:
 def small_recipe(tmp_path: Path) -> dict[str, Any]:
     value = recipe(tmp_path / "data", mixed(tmp_path / "in"), cluster={"workers": 0})
     model = train_entry(
+        precision="fp32",
         name="tiny",
         num_layers=1,
         hidden_size=16,

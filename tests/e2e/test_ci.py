@@ -97,7 +97,9 @@ def repository(prefect: Prefect, tmp_path: Path) -> Repository:
     folder, entries = tmp_path / "repository", []
     for name in ("one", "two"):
         shape = {"num_layers": 1, "hidden_size": 32, "num_heads": 2, "context_length": 64}
-        entries.append(train_entry(name=name, train_tokens=2_000, num_processes=1, **shape))
+        entries.append(
+            train_entry(precision="fp32", name=name, train_tokens=2_000, num_processes=1, **shape)
+        )
     value = recipe(
         tmp_path / "data",
         mixed(tmp_path / "in"),

@@ -48,6 +48,7 @@ def small_model(tmp_path: Path) -> dict[str, Any]:
         mixed(tmp_path / "in"),
         train=[
             train_entry(
+                precision="fp32",
                 name="tiny",
                 num_layers=1,
                 hidden_size=32,
@@ -58,6 +59,7 @@ def small_model(tmp_path: Path) -> dict[str, Any]:
                 log_interval=1,
             ),
             train_entry(
+                precision="fp32",
                 name="smaller",
                 num_layers=1,
                 hidden_size=16,

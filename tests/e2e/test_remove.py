@@ -22,6 +22,7 @@ pytestmark = pytest.mark.e2e
 
 PAIRS, FILES = 8, 4
 TINY = train_entry(
+    precision="fp32",
     name="tiny",
     num_layers=1,
     hidden_size=32,

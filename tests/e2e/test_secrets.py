@@ -24,6 +24,7 @@ VARIABLES = {
 def with_secrets(folder: Path, site: Site) -> dict[str, Any]:
     """Return a recipe with a secret in every field that gives access to something."""
     train = train_entry(
+        precision="fp32",
         name="m",
         num_layers=1,
         hidden_size=16,

@@ -168,6 +168,7 @@ def run_in_terminal(command: list[str], env: dict[str, str]) -> tuple[str, str]:
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WatchedRun]:
     folder = tmp_path_factory.mktemp("watch")
     tiny = train_entry(
+        precision="fp32",
         name="tiny",
         num_layers=1,
         hidden_size=16,

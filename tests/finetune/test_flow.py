@@ -51,6 +51,7 @@ def recipe(root: Path) -> dict[str, Any]:
         "tokenize": {"vocab_size": 400, "validation_fraction": 0.2},
         "train": [
             train_entry(
+                precision="fp32",
                 name="encoder",
                 family="encoder",
                 architecture="bert",

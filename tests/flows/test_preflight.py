@@ -18,7 +18,7 @@ from flows.steps import TOKENIZE, StageName
 from infra.dataset.dataset import Dataset
 from infra.errors import UserError
 from infra.store.storage import StorageError
-from lm.launch.preflight import required_resources
+from lm.launch.preflight import required_resources, training_warnings
 from tests.train_entry import in_steps
 
 RECIPE = """
@@ -28,9 +28,10 @@ train:
   - name: tiny
     model: &size {num_layers: 2, hidden_size: 64, num_heads: 2, context_length: 64}
     data: {train_tokens: 1000}
-    run: {num_processes: 2}
-  - {name: other, model: *size, data: {train_tokens: 1000}, run: {num_processes: 1}}
+    run: {num_processes: 2, precision: fp32}
+  - {name: other, model: *size, data: {train_tokens: 1000}, run: {num_processes: 1, precision: fp32}}
 """
+ZEN_3 = {"fma", "avx2", "vaes", "vpclmulqdq"}
 TWO_THREADS = "train.tiny.run.threads_per_process=2"
 
 
@@ -219,3 +220,23 @@ def test_a_wrong_variable_is_named_before_a_run_starts(
     recipe = load(path)
     with pytest.raises(UserError, match=name):
         check_machine(recipe, "acquire", lambda: plan_pipeline(recipe, "acquire"))
+
+
+@pytest.mark.parametrize(
+    ("precision", "features", "is_warned"),
+    [
+        ("bf16", ZEN_3, True),
+        ("bf16", {*ZEN_3, "avx512bw"}, False),
+        ("bf16", {"asimd", "bf16"}, False),
+        ("bf16", set(), False),
+        ("fp16", {*ZEN_3, "avx512bw"}, True),
+        ("fp32", ZEN_3, False),
+    ],
+)
+def test_a_processor_without_instructions_for_a_precision_gives_a_warning(
+    path: str, monkeypatch: pytest.MonkeyPatch, precision: str, features: set[str], is_warned: bool
+) -> None:
+    monkeypatch.setattr("lm.launch.preflight._cpu_features", lambda: features)
+    recipe = load(path, f"train.tiny.run.precision={precision}")
+    warnings = list(training_warnings(in_steps(recipe.train[0]), 2, 0))
+    assert [text.split(":")[0] for text in warnings] == ["train.tiny.run.precision"] * is_warned

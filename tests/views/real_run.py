@@ -188,8 +188,10 @@ def recipe(storage: Path, sources: Path) -> dict[str, Any]:
         },
         "tokenize": {"vocab_size": 400, "validation_fraction": 0.1},
         "train": [
-            train_entry(name="tiny", train_tokens=10_000, **shape, **data),
-            train_entry(name="late", init_from="tiny", train_tokens=3_000, **shape, **data),
+            train_entry(precision="fp32", name="tiny", train_tokens=10_000, **shape, **data),
+            train_entry(
+                precision="fp32", name="late", init_from="tiny", train_tokens=3_000, **shape, **data
+            ),
         ],
         "evaluate": {},
     }
