@@ -115,6 +115,10 @@ class Engine(Protocol):
     def context_length(self) -> int:
         """Most tokens of prompt and output together; of an encoder-decoder, of each."""
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether it can answer: its process lives. One that dies is started again."""
+
     def generate(self, generation: Generation) -> AsyncGenerator[TokenScore, None]:
         """Yield tokens as they are generated, after a stop token none.
 
@@ -144,6 +148,10 @@ class TextModel(Protocol):
     A model has only some of the methods: see ``serve.models.ServedModel``. All raise ``EngineError`` if the
     process of the model dies.
     """
+
+    @property
+    def is_ready(self) -> bool:
+        """See ``Engine``."""
 
     async def embed(self, texts: Sequence[Sequence[int]]) -> Vector:
         """Return a vector of length 1 per text, float32[n, D]: the mean of its last hidden states.

@@ -66,6 +66,11 @@ class LazyEngine:
         """Return probabilities of labels; see ``TextModel``."""
         return await (await self._get()).tag(ids)
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether the other engine can answer; see ``Engine``. Before the first request nothing is missing."""
+        return not self._closed and (self._engine is None or self._engine.is_ready)
+
     def load(self) -> Load:
         """Return what it is doing; see ``Engine``."""
         return Load(0, 0, 0) if self._engine is None else self._engine.load()

@@ -98,6 +98,12 @@ class LlamaCppEngine:
         """Return the log-probabilities of a prompt; see ``Engine``."""
         return await self._other.score(ids, num_top)
 
+    @property
+    def is_ready(self) -> bool:
+        """See ``Engine``."""
+        process = self._process
+        return process is not None and process.returncode is None and self._other.is_ready
+
     def load(self) -> Load:
         """Return what it is doing; see ``Engine``."""
         return Load(

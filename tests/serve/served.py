@@ -97,6 +97,10 @@ class Parrot:
         rest = [TokenScore(token, -token / 100, top) for token in ids[1:]]
         return [TokenScore(ids[0], None), *rest]
 
+    @property
+    def is_ready(self) -> bool:
+        return not self.closed
+
     def load(self) -> Load:
         return Load(self.running, 0, self.slots)
 

@@ -25,6 +25,7 @@ class Fixed:
 
     name = "fixed"
     context_length = 1000
+    is_ready = True
 
     def __init__(self, ids: Sequence[int]) -> None:
         self.ids = ids

@@ -98,6 +98,11 @@ class TorchEngine:
         return self._model.context_length
 
     @property
+    def is_ready(self) -> bool:
+        """See ``Engine``."""
+        return self._failure is None
+
+    @property
     def pid(self) -> int:
         """The id of its process."""
         return self._process.pid
