@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -21,9 +22,9 @@ from infra.compute.arrays import F32
 from serve.engines.interface import Sampling
 
 SEED_MASK = (1 << 64) - 1
-CANDIDATES = (
-    256  # of the most likely tokens are sorted first: sorting all takes several times as long
-)
+SUM_ERROR = 1e-12  # of probabilities in fp64
+
+Mask = npt.NDArray[np.bool_]
 
 
 @dataclass
@@ -143,7 +144,7 @@ def _sample(logits_v: F32, state: SamplingState, noise: float) -> Choice:
     with np.errstate(divide="ignore"):  # a draw of zero wins
         score_v = scaled_v - np.log(draws_v)
     top_k = s.top_k if 0 < s.top_k < len(scaled_v) else len(scaled_v)
-    in_doubt: list[int] = []
+    in_doubt = np.zeros(len(scaled_v), bool)
     if top_k < len(scaled_v) or s.top_p < 1:
         floor, in_doubt = _find_floor(scaled_v, top_k, s.top_p, slack)
         kept_v = np.where(scaled_v < floor, -np.inf, score_v)
@@ -152,7 +153,7 @@ def _sample(logits_v: F32, state: SamplingState, noise: float) -> Choice:
     best = int(kept_v.argmax())
     if slack == 0:
         return Choice(best, is_certain=True)
-    if best in in_doubt:
+    if in_doubt[best]:
         return Choice(best, is_certain=False)
     rivals_v = kept_v.copy()
     rivals_v[in_doubt] = score_v[in_doubt]
@@ -160,28 +161,26 @@ def _sample(logits_v: F32, state: SamplingState, noise: float) -> Choice:
     return Choice(best, is_certain=bool(score_v[best] - rivals_v.max() > slack))
 
 
-def _find_floor(scaled_v: F32, top_k: int, top_p: float, slack: float) -> tuple[float, list[int]]:
-    """Return the least logit that is kept, and the tokens of which it is not certain whether they are.
+def _find_floor(scaled_v: F32, top_k: int, top_p: float, slack: float) -> tuple[float, Mask]:
+    """Return the least logit that is kept, and the tokens of which it is not certain whether they are, bool[V].
 
     ``top_p`` is a fraction of what ``top_k`` leaves; of equal logits at the end all are kept.
     """
     values = np.sort(scaled_v)[::-1]
-    kept = top_k
-    near: list[int] = []
+    first_end = kept_end = last_end = (
+        top_k - 1
+    )  # the last rank that is kept: at least, here, at most
     if top_p < 1:
-        weights = np.exp(values[:top_k].astype(np.float64) - float(values[0]))
-        ends = weights.cumsum()
+        ends = np.exp(values[:top_k].astype(np.float64) - float(values[0])).cumsum()
         ends /= ends[-1]
-        kept = min(top_k, int((ends < top_p).sum()) + 1)
-        # With other rounding, the sum up to these would be on the other side: one more is kept, or one less.
-        near = np.flatnonzero(np.abs(ends - top_p) <= slack).tolist()
-    if slack == 0:
-        return float(values[kept - 1]), []
-    # Those as likely as the last one that is kept and the first that is not may change places with them.
-    borders = {kept - 1, *near}
-    in_doubt = np.zeros(len(values), bool)
-    for last in borders:
-        if last + 1 < len(values) and (last in near or values[last] - values[last + 1] <= slack):
-            for value in values[last : last + 2]:
-                in_doubt |= np.abs(scaled_v - value) <= slack
-    return float(values[kept - 1]), np.flatnonzero(in_doubt).tolist()
+        # Logits that differ by up to ``slack`` change the odds of a sum by a factor of up to exp(slack).
+        odds = top_p / (1 - top_p)
+        low, high = (odds * factor / (1 + odds * factor) for factor in np.exp([-slack, slack]))
+        bounds = np.searchsorted(ends, [low - SUM_ERROR, top_p, high + SUM_ERROR])
+        first_end, kept_end, last_end = np.minimum(bounds, top_k - 1).tolist()
+    floor = float(values[kept_end])
+    if slack == 0 or first_end + 1 == len(values):
+        return floor, np.zeros(len(values), bool)
+    # Those before may fall behind the first that may be cut, those after overtake the last that may be kept.
+    most, least = values[first_end + 1] + slack, values[last_end] - slack
+    return floor, (scaled_v <= most) & (scaled_v >= least)
