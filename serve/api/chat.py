@@ -128,7 +128,7 @@ def _plan(
             param="model",
             code="no_chat_template",
         )
-    messages = [{"role": item.role, "content": item.text} for item in body.messages]
+    messages = [item.turn for item in body.messages]
     try:
         ids = model.encode_chat(messages)
     except UserError as error:

@@ -1,6 +1,6 @@
 """The bodies of requests. Fields that are not listed are refused, never ignored."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -35,13 +35,26 @@ def _check_text(text: str) -> str:
 Text = Annotated[str, AfterValidator(_check_text)]
 TokenId = Annotated[StrictInt, Field(ge=0, lt=1 << 31)]
 StopText = Annotated[Text, Field(min_length=1)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+# What a message of a response has and a request need not say; with a value they are refused.
+_EMPTY_FIELDS = ("refusal", "tool_calls", "function_call", "audio", "annotations")
 
 
-class Body(BaseModel):
-    """A body: a JSON object with known fields only."""
+class StrictObject(BaseModel):
+    """A JSON object with known fields only, in which ``null`` stands for the default."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_nulls(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {key: item for key, item in value.items() if item is not None}
+
+
+class Body(StrictObject):
+    """A body."""
 
     model: Text | None = Field(
         None, description="id of `/v1/models`; by default the first one", max_length=500
@@ -49,10 +62,8 @@ class Body(BaseModel):
     user: Text | None = Field(None, description="accepted and not used")
 
 
-class StreamOptions(BaseModel):
+class StreamOptions(StrictObject):
     """`stream_options`."""
-
-    model_config = ConfigDict(extra="forbid")
 
     include_usage: StrictBool = Field(False, description="send a last chunk with `usage`")
 
@@ -140,22 +151,30 @@ class CompletionBody(GenerationBody):
         return self
 
 
-class TextPart(BaseModel):
+class TextPart(StrictObject):
     """A part of a message."""
-
-    model_config = ConfigDict(extra="forbid")
 
     type: Literal["text"]
     text: Text
 
 
-class Message(BaseModel):
-    """A turn of a conversation."""
+class Message(StrictObject):
+    """A turn of a conversation; that of a response can be sent back as it is."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    role: Literal["system", "user", "assistant"]
+    role: Literal["system", "developer", "user", "assistant"]
     content: Text | list[TextPart]
+    name: Text | None = Field(None, description="of who speaks; the chat template gets it")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_empty_fields(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {
+            key: item
+            for key, item in value.items()
+            if key not in _EMPTY_FIELDS or item not in ("", [], {})
+        }
 
     @property
     def text(self) -> str:
@@ -163,6 +182,13 @@ class Message(BaseModel):
         if isinstance(self.content, str):
             return self.content
         return "".join(part.text for part in self.content)
+
+    @property
+    def turn(self) -> dict[str, str]:
+        """The message as chat templates know it; what OpenAI calls a developer is the system to them."""
+        role = "system" if self.role == "developer" else self.role
+        turn = {"role": role, "content": self.text}
+        return turn if self.name is None else {**turn, "name": self.name}
 
 
 class ChatBody(GenerationBody):

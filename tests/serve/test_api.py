@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import openai
 import pytest
 
 from serve.api.app import create_app
@@ -157,6 +158,51 @@ def test_without_a_limit_a_conversation_fills_the_context(served: Served) -> Non
     assert answer["usage"]["total_tokens"] == CONTEXT
 
 
+def test_the_answer_of_a_client_is_its_next_message(served: Served) -> None:
+    with openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0) as client:
+        messages: list[Any] = [{"role": "developer", "content": "be short", "name": "boss"}]
+        messages.append({"role": "user", "content": "hi"})
+        for _ in range(2):
+            answer = client.chat.completions.create(
+                model="greek", messages=messages, max_tokens=4, temperature=0
+            )
+            messages.append(answer.choices[0].message)
+        given: list[Any] = [{"role": "system", "content": "be short"}, *messages[1:]]
+        usage = [
+            client.chat.completions.create(model="greek", messages=each, max_tokens=1).usage
+            for each in (messages, given)
+        ]
+    assert usage[0] == usage[1]
+
+
+def test_what_a_message_cannot_have_is_refused_unless_it_is_empty(served: Served) -> None:
+    message = {"role": "user", "content": "hi"}
+    empty = {"refusal": None, "tool_calls": [], "function_call": None, "audio": None}
+    answer = served.post(CHAT, messages=[{**message, **empty, "annotations": []}], max_tokens=1)
+    assert answer["choices"]
+    for key, value in (("tool_calls", [{"id": "x"}]), ("refusal", "no"), ("other", "")):
+        response = served.post(CHAT, messages=[{**message, key: value}])
+        assert response.status_code == 400
+        assert f"messages.0.{key}" in response.json()["error"]["message"]
+
+
+def test_null_stands_for_the_default(served: Served) -> None:
+    shared = ("model", "user", "temperature", "top_p", "top_k", "seed", "stop", "n", "stream")
+    more = ("presence_penalty", "frequency_penalty", "repetition_penalty", "logit_bias", "sources")
+    nulls = dict.fromkeys([*shared, *more, "stream_options"])
+    legacy = dict.fromkeys(["max_tokens", "logprobs", "echo", "best_of", "suffix"])
+    answer = served.post(COMPLETIONS, prompt="xy", **nulls, **legacy)
+    assert answer["usage"]["completion_tokens"] == 16
+    message = {"role": "user", "content": "hi", "name": None}
+    limits = dict.fromkeys(["max_completion_tokens", "top_logprobs", "logprobs", "tools"])
+    assert served.post(CHAT, messages=[message], max_tokens=2, **nulls, **limits)["choices"]
+    usage = {"stream": True, "stream_options": {"include_usage": None}}
+    assert served.client.post(COMPLETIONS, json={"prompt": "x", **usage}).status_code == 200
+    response = served.post(COMPLETIONS, prompt=None)
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == "prompt"
+
+
 def test_a_model_without_a_template_refuses_conversations(served: Served) -> None:
     message = {"role": "user", "content": "hi"}
     response = served.post(CHAT, model="plain", messages=[message])
@@ -184,6 +230,8 @@ def test_a_model_without_a_template_refuses_conversations(served: Served) -> Non
         (400, "best_of", {"best_of": 2}),
         (400, "temperature", {"temperature": 3}),
         (400, "temperature", {"temperature": "nan"}),
+        (400, "temperature", {"temperature": "0.5"}),
+        (400, "top_p", {"top_p": True}),
         (400, "top_p", {"top_p": 0}),
         (400, "stop", {"stop": ""}),
         (400, "stop", {"stop": ["x"] * 17}),
