@@ -18,6 +18,8 @@ from serve.text.tokens import TokenTexts
 
 log = logging.getLogger(__name__)
 
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 60.0, 3600.0  # before a model that did not start is tried again
+
 
 @dataclass(frozen=True)
 class Target:
@@ -97,6 +99,15 @@ class Deployment:
             self.scratch.cleanup()
 
 
+@dataclass(frozen=True)
+class _Failure:
+    """A model that did not start, and when it is tried again, by the clock of the hub."""
+
+    key: str
+    pause_s: float
+    retry_at: float
+
+
 class UnknownModelError(Exception):
     """No model has the id of a request."""
 
@@ -108,6 +119,7 @@ class Hub:
         sources: ids and what they stand for; the first one is the default.
         start_engines: starts what runs a model.
         on_swap: is called with the id when a model has taken the place of another.
+        clock: seconds, which only grow.
     """
 
     def __init__(
@@ -115,11 +127,14 @@ class Hub:
         sources: Sequence[ModelSource],
         start_engines: StartEngines,
         on_swap: Callable[[str], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sources = {source.id: source for source in sources}
         self._start_engines = start_engines
         self._deployments: dict[str, Deployment] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        self._failures: dict[str, _Failure] = {}
+        self._clock = clock
         self.on_swap = on_swap
 
     @property
@@ -169,19 +184,42 @@ class Hub:
     async def refresh(self) -> None:
         """Look up what the ids stand for now, and change what has changed.
 
-        A new model that cannot be found or started is logged; the one before stays.
+        A new model that cannot be found or started is logged; the one before stays. One that did not start is tried
+        again after pauses that grow.
         """
         for source in self._sources.values():
             current = self._deployments[source.id]
             try:
                 target = await asyncio.to_thread(source.find)
-                if target.key == current.target.key:
-                    continue
-                log.info("%s: %s is loaded", source.id, target.key)
-                new = await self._deploy(source.id, target)
             except Exception as error:  # noqa: BLE001 - a running server goes on with what it has
                 log.warning("%s: goes on with %s: %s", source.id, current.target.key, error)
                 continue
+            failure = self._failures.get(source.id)
+            if failure is not None and failure.key != target.key:
+                failure = None
+                del self._failures[source.id]
+            if target.key == current.target.key:
+                continue
+            if failure is not None and self._clock() < failure.retry_at:
+                continue
+            try:
+                log.info("%s: %s is loaded", source.id, target.key)
+                new = await self._deploy(source.id, target)
+            except Exception as error:  # noqa: BLE001 - a running server goes on with what it has
+                pause = FIRST_PAUSE_S
+                if failure is not None:
+                    pause = min(2 * failure.pause_s, LONGEST_PAUSE_S)
+                self._failures[source.id] = _Failure(target.key, pause, self._clock() + pause)
+                log.warning(
+                    "%s: goes on with %s: %s; %s is tried again in %.0f s",
+                    source.id,
+                    current.target.key,
+                    error,
+                    target.key,
+                    pause,
+                )
+                continue
+            self._failures.pop(source.id, None)
             self._deployments[source.id] = new
             current.retired = True
             log.info(
@@ -248,3 +286,6 @@ def _open_sources(target: Target, model: ServedModel) -> tuple[SourceFinder | No
         return target.open_sources(), None
     except UserError as error:
         return None, str(error)
+    except Exception as error:  # a model without sources is better than none
+        log.exception("%s: its sources cannot be opened", target.key)
+        return None, f"the index of its training data cannot be opened ({error!r})"
