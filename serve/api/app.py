@@ -116,7 +116,14 @@ def _add_state_routes(app: FastAPI, hub: Hub, metrics: Metrics) -> None:
     @app.get("/ready", response_class=Response)
     async def ready() -> Response:
         """Say whether all models can answer."""
-        return _json({"ready": hub.is_ready}, 200 if hub.is_ready else 503)
+        engines = [
+            item
+            for deployment in hub.deployments
+            for item in (deployment.engines.engine, deployment.engines.text_model)
+            if item is not None
+        ]
+        is_ready = hub.is_ready and all(item.is_ready for item in engines)
+        return _json({"ready": is_ready}, 200 if is_ready else 503)
 
     @app.get("/metrics", response_class=Response)
     async def read_metrics() -> Response:

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from infra.log_format import JSON_FIELDS
 from serve.api.errors import ApiError, error_response
 from serve.api.live import CLIENT_GONE, RECORD, RequestRecord
+from serve.api.run import is_loopback
 
 log = logging.getLogger(__name__)
 
@@ -72,13 +73,27 @@ class Gate:
             await send(message)
 
         try:
-            refusal = self._refuse(scope["path"], headers)
+            refusal = self._refuse_host(scope, headers) or self._refuse(scope["path"], headers)
             if refusal is not None:
                 await error_response(refusal)(scope, receive, send_with_id)
             else:
                 await self._app(scope, self._limit(receive), send_with_id)
         finally:
             self._log(scope, record)
+
+    def _refuse_host(self, scope: Scope, headers: dict[bytes, bytes]) -> ApiError | None:
+        """Refuse other names for this machine: a page elsewhere gives its own name this address (DNS rebinding)."""
+        address, host = scope.get("server"), headers.get(b"host", b"").decode("latin-1")
+        if self._keys or not host or address is None or not is_loopback(address[0]):
+            return None
+        name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+        if is_loopback(name.lower()):
+            return None
+        return ApiError(
+            HTTPStatus.FORBIDDEN,
+            "Host: without API keys this machine is localhost or 127.0.0.1 only; other names need --api-key-file",
+            code="wrong_host",
+        )
 
     def _refuse(self, path: str, headers: dict[bytes, bytes]) -> ApiError | None:
         if self._keys and path not in _OPEN and not path.startswith(_OPEN_FOLDER):

@@ -52,7 +52,7 @@ def send(served: Served, body: dict[str, Any]) -> socket.socket:
     connection = socket.create_connection((host, int(port)), timeout=WAIT_TIMEOUT_S)
     content = json.dumps(body).encode()
     head = (
-        f"POST {COMPLETIONS} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        f"POST {COMPLETIONS} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(content)}\r\n\r\n"
     )
     connection.sendall(head.encode() + content)
@@ -119,6 +119,27 @@ def test_keys_are_asked_for_except_by_probes_and_the_page(tmp_path: Path) -> Non
             assert client.get("/v1/models", headers=value).status_code == 200
         for path in ("/health", "/ready", "/"):
             assert client.get(path).status_code == 200
+
+
+def test_without_keys_only_names_of_this_machine_reach_it(endpoint: Slow, tmp_path: Path) -> None:
+    client = endpoint.served.client
+    for host in ("localhost", "LOCALHOST:80", "127.0.0.1:1", "[::1]:8080", "[::1]"):
+        assert client.get("/v1/models", headers={"Host": host}).status_code == 200
+    for host in ("rebound.example", "127.0.0.1.example:80", "localhost.example", "10.0.0.1"):
+        response = client.get("/v1/models", headers={"Host": host})
+        assert response.status_code == 403
+        assert response.json()["error"]["code"] == "wrong_host"
+    with slow(tmp_path, Limits(), api_keys=["key"]) as running:
+        headers = {"Host": "models.example", "Authorization": "Bearer key"}
+        assert running.served.client.get("/v1/models", headers=headers).status_code == 200
+
+
+def test_readiness_is_that_of_the_engines(tmp_path: Path) -> None:
+    with slow(tmp_path, Limits()) as running:
+        for is_closed, status in ((False, 200), (True, 503)):
+            running.parrot.closed = is_closed
+            response = running.served.client.get("/ready")
+            assert (response.status_code, response.json()) == (status, {"ready": not is_closed})
 
 
 def test_the_page_runs_only_its_own_scripts(endpoint: Slow) -> None:
