@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from infra.store.storage import Storage
     from serve.hub import Hub, ModelSource, Target
     from serve.sources import SourceFinder
+    from views.source.removed import RemovedDocuments
 
 KEYS_VARIABLE = "GRISTMILL_API_KEYS"
 
@@ -259,7 +260,7 @@ def _recipe_models(path: str, versions: Sequence[str], storage: str | None) -> "
     sources = {}
     for text in versions:
         found = resolve_version(store, recipe.name, text)
-        alias = None if text.isdecimal() else _alias(text)
+        alias = _alias(text)
         name = found.model
         if alias != CHAMPION:
             name += f"{SEPARATOR}{alias or found.number}"
@@ -269,36 +270,45 @@ def _recipe_models(path: str, versions: Sequence[str], storage: str | None) -> "
     return list(sources.values())
 
 
-def _alias(text: str) -> str:
-    """Return the alias in what a user names, which may be a model alone."""
+def _alias(text: str) -> str | None:
+    """Return the alias in what a user names, which may be a model alone; ``None`` if it names a number."""
     from infra.registry.history import ALIASES, CHAMPION
     from views.models.versions import SEPARATOR
 
     if text in ALIASES:
         return text
-    return text.rpartition(SEPARATOR)[2] if SEPARATOR in text else CHAMPION
+    name = text.rpartition(SEPARATOR)[2]
+    if name.isdecimal():
+        return None
+    return name if SEPARATOR in text else CHAMPION
 
 
 def _finder(store: "Storage", recipe: str, text: str, alias: str | None) -> "Callable[[], Target]":
     """Return what looks up the version that is to be served now."""
     from serve.hub import Target
     from views.models.versions import resolve_version
+    from views.source.removed import RemovedDocuments
+
+    removed = RemovedDocuments(store, recipe)
 
     def find() -> Target:
+        removed.refresh()
         version = resolve_version(store, recipe, text)
         return Target(
             key=f"{recipe}: {version.model}, version {version.number}",
             folder=store.subdir(*version.export.split("/")),
             version=version.number,
             alias=alias,
-            open_sources=lambda: _open_sources(store, version),
+            open_sources=lambda: _open_sources(store, version, removed),
         )
 
     return find
 
 
-def _open_sources(store: "Storage", version: "Version") -> "SourceFinder":
+def _open_sources(
+    store: "Storage", version: "Version", removed: "RemovedDocuments"
+) -> "SourceFinder":
     from flows.steps import STEPS
     from views.source.finder import open_finder
 
-    return open_finder(store, version.export, STEPS)
+    return open_finder(store, version.export, STEPS, removed)

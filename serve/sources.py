@@ -22,8 +22,8 @@ class SourceTracker(Protocol):
         Returns:
             ``None`` if no passage changed since the call before. Otherwise JSON values: ``first``, the number of
             passages that stay as they were, from the first one on; ``passages``, which replace all others;
-            ``longest``, the tokens of the longest run, even if it is too short to be a passage. A passage is a
-            run of the text that stands word for word in the training data: ``start`` and ``end`` (characters of
+            ``longest``, the tokens of the longest run, even if it is too short to be a passage;
+            ``min_tokens``, the least tokens of a passage. A passage is a run of the text that stands word for word in the training data: ``start`` and ``end`` (characters of
             the text), ``text``, ``num_tokens``, ``count`` (how often it occurs) and ``places``, the first of
             these. A place has ``id``, ``url``, ``source`` and
             ``license`` of its document (each a string or ``None``), ``offset`` (the passage's first token,

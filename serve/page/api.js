@@ -6,6 +6,10 @@ export function useKey(value) {
   key = value;
 }
 
+export function hasKey() {
+  return key !== null;
+}
+
 // What went wrong, in words for a reader. `status` is that of HTTP; 0: there was no answer.
 export class ApiError extends Error {
   constructor(message, status) {

@@ -1,10 +1,11 @@
 // A request of the page to a model that writes text, and what comes back, shown as it comes.
 
-import { ApiError, stream } from "./api.js";
+import { ApiError, hasKey, stream } from "./api.js";
 import { $, plural } from "./dom.js";
 
 const NEUTRAL = { top_k: 0, presence_penalty: 0, frequency_penalty: 0, repetition_penalty: 1 };
 const NUM_TOP = 5;
+const KEY_VARIABLE = "GRISTMILL_API_KEY";
 const ENDS = { length: "the limit of tokens was reached", stop: "the text ended" };
 
 // The settings of the form as fields of a request. Those that change nothing are left out.
@@ -89,20 +90,31 @@ function chatReader() {
   };
 }
 
-// The request as a command and as Python code.
+// A JSON value as Python writes it.
+function pythonLiteral(value) {
+  if (value === null) return "None";
+  if (typeof value === "boolean") return value ? "True" : "False";
+  if (Array.isArray(value)) return `[${value.map(pythonLiteral).join(", ")}]`;
+  if (typeof value !== "object") return JSON.stringify(value);
+  const items = Object.entries(value).map(([name, item]) => `${JSON.stringify(name)}: ${pythonLiteral(item)}`);
+  return `{${items.join(", ")}}`;
+}
+
+// The request as a command and as Python code. An API key is not shown: both read it from the environment.
 export function showCode(path, body) {
   const json = JSON.stringify(body).replaceAll("'", "'\\''");
-  const curl = `curl ${location.origin}${path} -H 'Content-Type: application/json' \\\n  -d '${json}'`;
+  const authorization = hasKey() ? ` -H "Authorization: Bearer $${KEY_VARIABLE}"` : "";
+  const curl = `curl ${location.origin}${path} -H 'Content-Type: application/json'${authorization} \\\n  -d '${json}'`;
   const known = new Set(["model", "prompt", "messages", "temperature", "top_p", "max_tokens", "seed", "stop", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs"]);
-  const literal = (value) => JSON.stringify(value).replaceAll(/\btrue\b(?=[,}\]]|$)/g, "True");
   const own = Object.entries(body).filter(([name]) => known.has(name));
   const extra = Object.fromEntries(Object.entries(body).filter(([name]) => !known.has(name)));
-  const lines = own.map(([name, value]) => `    ${name}=${literal(value)},`);
-  if (Object.keys(extra).length) lines.push(`    extra_body=${literal(extra)},`);
+  const lines = own.map(([name, value]) => `    ${name}=${pythonLiteral(value)},`);
+  if (Object.keys(extra).length) lines.push(`    extra_body=${pythonLiteral(extra)},`);
   const call = path.includes("chat") ? "chat.completions" : "completions";
   const python = [
+    ...(hasKey() ? ["import os", ""] : []),
     "from openai import OpenAI", "",
-    `client = OpenAI(base_url="${location.origin}/v1", api_key="none")`,
+    `client = OpenAI(base_url="${location.origin}/v1", api_key=${hasKey() ? `os.environ["${KEY_VARIABLE}"]` : '"none"'})`,
     `answer = client.${call}.create(`, ...lines, ")",
     `print(answer.choices[0].${path.includes("chat") ? "message.content" : "text"})`,
   ].join("\n");

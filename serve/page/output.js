@@ -131,7 +131,7 @@ export class Output {
       const link = element("a", { class: "reference", href: `#${this.id}-passage-${number}`, ariaLabel: name }, `${number + 1}`);
       this.pieces[last]?.node.after(link);
     }
-    this.listPassages(update.longest);
+    this.listPassages(update.longest, update.min_tokens);
   }
 
   // Whether a word goes on after a piece.
@@ -140,11 +140,11 @@ export class Output {
     return /[\p{L}\p{N}]$/u.test(text) && /^[\p{L}\p{N}]/u.test(next);
   }
 
-  listPassages(longest) {
+  listPassages(longest, minTokens) {
     const title = element("h4", {}, "Where the words come from");
     if (!this.passages.length) {
       const most = longest ? `; the longest one has ${plural(longest, "token")}` : "";
-      const none = `No run of 8 or more tokens of this text is in the training data${most}.`;
+      const none = `No run of ${minTokens} or more tokens of this text is in the training data${most}.`;
       this.sources.replaceChildren(title, element("p", { class: "note" }, none));
       return;
     }
@@ -157,7 +157,9 @@ export class Output {
       item.append(
         element("q", {}, characters.slice(0, MAX_QUOTE).join("") + more),
         element("p", { class: "note" }, `${plural(passage.num_tokens, "token")}, ${times} in the training data`),
-        element("ul", {}, ...passage.places.map(describePlace)),
+        passage.places.length
+          ? element("ul", {}, ...passage.places.map(describePlace))
+          : element("p", { class: "note" }, "Its documents were removed, and are no longer named."),
       );
       const mark = (on) => () => {
         for (const piece of this.pieces) {

@@ -1,6 +1,8 @@
 """The page of the endpoint in a real browser, with a mouse, with a keyboard alone, and on a phone."""
 
+import ast
 import json
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +22,7 @@ from tests.limits import wait_for
 from tests.serve.served import Parrot, Served, model_folder, serving, source
 from tests.views.real_run import RealRun, pages, shared_run
 from views.source.finder import open_finder
+from views.source.removed import RemovedDocuments
 
 pytestmark = pytest.mark.e2e
 
@@ -75,7 +78,10 @@ def served(
         for name in ("plain", "slow", "echo")
     ]
     written = source("writer", model_folder(folder / "writer", context=2000, chat=False)).find()
-    target = replace(written, open_sources=lambda: open_finder(real_run.storage, export, STEPS))
+    removed = RemovedDocuments(real_run.storage, "nothing-removed")
+    target = replace(
+        written, open_sources=lambda: open_finder(real_run.storage, export, STEPS, removed)
+    )
     sources = [ModelSource("writer", lambda: target), *plain, source("labels", classifier(folder))]
 
     async def start(model: ServedModel) -> Engines:
@@ -333,7 +339,7 @@ def test_a_classifier_shows_its_labels(page: Any) -> None:
     assert [row.split()[:2] for row in rows] == [["positive", "75"], ["negative", "25"]]
 
 
-def test_the_page_asks_for_a_key(browser: Any, served: Served, tmp_path: Path) -> None:
+def test_the_page_asks_for_a_key_and_its_code_reads_it(browser: Any, tmp_path: Path) -> None:
     hub = Hub([source("keyed", model_folder(tmp_path / "keyed"))], start_parrot)
     with serving(create_app(hub, Limits(), api_keys=[KEY])) as keyed:
         page = open_page(browser)
@@ -345,8 +351,20 @@ def test_the_page_asks_for_a_key(browser: Any, served: Served, tmp_path: Path) -
         page.keyboard.press("Enter")
         page.locator("#about").get_by_text("keyed").wait_for()
         page.get_by_label("Completion").check()
-        ask(page, "x")
-        assert page.locator(".text").inner_text().startswith("xx")
+        prompt = "x: true, [true] it's null}"
+        ask(page, prompt)
+        assert page.locator(".text").inner_text().startswith(prompt)
+        curl, python = page.locator("#snippet").text_content().split("\n\n", 1)
+        words = shlex.split(curl)
+        assert "Authorization: Bearer $GRISTMILL_API_KEY" in words
+        body = json.loads(words[-1])
+        assert body["prompt"] == prompt
+        assert KEY not in curl + python
+        assert 'api_key=os.environ["GRISTMILL_API_KEY"]' in python
+        calls = [node for node in ast.walk(ast.parse(python)) if isinstance(node, ast.Call)]
+        create = next(node for node in calls if ast.unparse(node.func).endswith(".create"))
+        given = {item.arg: ast.literal_eval(item.value) for item in create.keywords}
+        assert {**given, **given.pop("extra_body", {})} == body
         page.context.close()
 
 

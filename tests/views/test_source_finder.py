@@ -15,6 +15,7 @@ from tests.views.real_run import RealRun, pages
 from tests.views.test_sources import kept_page, quote
 from views.source.finder import SourceFinder, open_finder
 from views.source.passages import Passage, PassageTracker
+from views.source.removed import RemovedDocuments
 from views.source.sources import NoIndexError, find_sources
 
 
@@ -23,9 +24,15 @@ def export_path(run: RealRun, name: str) -> str:
     return next(e.path for e in run.record.stages if (e.stage, e.entry) == ("release", name))
 
 
+def open_release(run: RealRun, name: str) -> SourceFinder:
+    """Open the finder of a model of a recipe of which nothing was removed."""
+    removed = RemovedDocuments(run.storage, "nothing-removed")
+    return open_finder(run.storage, export_path(run, name), STEPS, removed)
+
+
 @pytest.fixture(scope="module")
 def finder(real_run: RealRun) -> SourceFinder:
-    return open_finder(real_run.storage, export_path(real_run, "late"), STEPS)
+    return open_release(real_run, "late")
 
 
 def test_a_model_tells_its_own_steps_and_those_of_its_base(
@@ -47,7 +54,7 @@ def test_a_model_tells_its_own_steps_and_those_of_its_base(
     [whole] = find_sources(real_run.storage, quote(text), STEPS)
     assert place["steps"] == whole.passages[0].places[0].steps
     assert place["steps"].keys() == {"late", "tiny"}
-    base = open_finder(real_run.storage, export_path(real_run, "tiny"), STEPS)
+    base = open_release(real_run, "tiny")
     [passage] = (base.track().update(quote(text), final=True) or {})["passages"]
     assert passage["places"][0]["steps"].keys() == {"tiny"}
 
@@ -122,11 +129,12 @@ def test_what_did_not_change_is_not_looked_up_again(
 
 def test_why_there_are_no_sources(run_copy: RealRun) -> None:
     export = export_path(run_copy, "tiny")
+    removed = RemovedDocuments(run_copy.storage, "nothing-removed")
     with pytest.raises(NoIndexError, match="not released"):
-        open_finder(run_copy.storage, "release/other", STEPS)
+        open_finder(run_copy.storage, "release/other", STEPS, removed)
     shutil.rmtree(run_copy.path("index"))
     with pytest.raises(NoIndexError, match="no index"):
-        open_finder(run_copy.storage, export, STEPS)
+        open_finder(run_copy.storage, export, STEPS, removed)
 
 
 def test_passages_are_equal_only_if_their_places_are() -> None:

@@ -19,6 +19,7 @@ from views.history.training_data import TracedRun, TraceError, run_from_model
 from views.removal.examples import find_input
 from views.removal.exposure import parent_models
 from views.source.passages import Passage, PassageTracker
+from views.source.removed import RemovedDocuments
 from views.source.sources import NoIndexError
 
 
@@ -29,15 +30,19 @@ class SourceFinder:
     Attributes:
         index: files are mapped, not read.
         runs: the model, if it was trained in steps on documents, and those that it comes from.
+        removed: documents that are not named.
     """
 
     index: SourceIndex
     tokenizer: Tokenizer
     runs: Sequence[TracedRun]
+    removed: RemovedDocuments
 
     def track(self) -> "SourceTracker":
         """Return a tracker for a new text."""
-        return SourceTracker(PassageTracker(self.index, self.tokenizer, self.runs))
+        return SourceTracker(
+            PassageTracker(self.index, self.tokenizer, self.runs, removed=self.removed)
+        )
 
 
 @dataclass
@@ -56,7 +61,7 @@ class SourceTracker:
 
         Returns:
             ``first``: so many passages stay as they were. ``passages``: replace all others. ``longest``: tokens
-            of the longest run. ``None`` if no passage changed.
+            of the longest run. ``min_tokens``: of a passage. ``None`` if no passage changed.
         """
         found = self.passages.passages(text)
         common = zip(found, self._known, strict=False)
@@ -71,16 +76,20 @@ class SourceTracker:
             "first": first,
             "passages": [passage.to_json() for passage in found[first:]],
             "longest": self.passages.longest,
+            "min_tokens": self.passages.min_tokens,
         }
 
 
-def open_finder(storage: Storage, export: str, steps: Steps) -> SourceFinder:
+def open_finder(
+    storage: Storage, export: str, steps: Steps, removed: RemovedDocuments
+) -> SourceFinder:
     """Open the index of the training data of a released model.
 
     Args:
         storage: the root of the store.
         export: the model's folder, relative to the root (``Version.export``).
         steps: the pipeline.
+        removed: documents that are not named.
 
     Raises:
         NoIndexError: if there is no index of its training data; the message says why.
@@ -104,7 +113,7 @@ def open_finder(storage: Storage, export: str, steps: Steps) -> SourceFinder:
         )
     opened = SourceIndex(index)
     runs = list(_traced_runs(models, tokens, steps))
-    finder = SourceFinder(opened, Tokenizer.from_buffer(opened.tokenizer), runs)
+    finder = SourceFinder(opened, Tokenizer.from_buffer(opened.tokenizer), runs, removed)
     # The first query loads the kernels and a table of documents, which takes seconds.
     PassageTracker(opened, finder.tokenizer, runs, min_tokens=1).passages("e")
     return finder

@@ -10,9 +10,11 @@ from tokenizers import Tokenizer
 from infra.suffix_array.search import Ids, Lengths
 from infra.suffix_array.source_index import Occurrence, SourceIndex
 from views.history.training_data import TracedRun
+from views.source.removed import RemovedDocuments
 
 MIN_TOKENS = 8  # shorter runs of tokens are mostly phrases that anybody writes
 MAX_PLACES = 5
+REMOVED_FACTOR = 20  # times the places are looked at if some of the first ones were removed
 # A word has other tokens at the beginning of a text than after a space, so a text is looked up in both ways.
 BEFORE = ("", " ")
 
@@ -43,7 +45,7 @@ class Passage:
         end: one past its last.
         num_tokens: its length in tokens.
         count: how often it occurs in the training data.
-        places: the first of these.
+        places: the first of these; of a released model's sources without those that were removed.
     """
 
     start: int
@@ -63,6 +65,7 @@ class PassageTracker:
 
     Attributes:
         longest: tokens of the longest run, even if it is shorter than what was asked for.
+        min_tokens: of a passage.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class PassageTracker:
         runs: Sequence[TracedRun],
         min_tokens: int = MIN_TOKENS,
         limit: int = MAX_PLACES,
+        removed: RemovedDocuments | None = None,
     ) -> None:
         """Begin with the empty text.
 
@@ -81,10 +85,12 @@ class PassageTracker:
             runs: the models whose steps are told of each place.
             min_tokens: shorter runs are left out.
             limit: places of each passage.
+            removed: documents that are not named; ``None``: all are.
         """
         self.longest = 0
+        self.min_tokens = min_tokens
         self._tokenizer = tokenizer
-        self._readings = [_Reading(index, runs, min_tokens, limit) for _ in BEFORE]
+        self._readings = [_Reading(index, runs, min_tokens, limit, removed) for _ in BEFORE]
 
     def passages(self, text: str) -> list[Passage]:
         """Return the passages of the whole text so far, in its order."""
@@ -122,11 +128,17 @@ class _Reading:
     """The tokens of a text, and their runs in the training data."""
 
     def __init__(
-        self, index: SourceIndex, runs: Sequence[TracedRun], min_tokens: int, limit: int
+        self,
+        index: SourceIndex,
+        runs: Sequence[TracedRun],
+        min_tokens: int,
+        limit: int,
+        removed: RemovedDocuments | None,
     ) -> None:
         self.runs: dict[tuple[int, int], _Run] = {}
         self.longest = 0
         self._index, self._traced, self._min_tokens, self._limit = index, runs, min_tokens, limit
+        self._removed = removed
         self._ids: Ids = np.zeros(0, np.int64)
         self._lengths: Lengths = np.zeros(0, np.int32)
 
@@ -160,7 +172,14 @@ class _Reading:
                 self.runs[key] = known[key] if end <= same and key in known else self._find(*key)
 
     def _find(self, start: int, end: int) -> _Run:
-        count, places = self._index.find_occurrences(self._ids[start:end], self._limit)
+        ids, limit = self._ids[start:end], self._limit
+        count, places = self._index.find_occurrences(ids, limit)
+        if self._removed is not None:
+            known = len(places)
+            places = self._removed.without_removed(places)
+            if len(places) < known < count:
+                _, more = self._index.find_occurrences(ids, limit * REMOVED_FACTOR)
+                places = self._removed.without_removed(more)[:limit]
         return _Run(start, end, count, [self._place(place, end - start) for place in places])
 
     def _place(self, occurrence: Occurrence, length: int) -> Place:
