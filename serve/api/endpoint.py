@@ -1,6 +1,7 @@
 """What all routes stand on: models, limits, metrics, and how a request becomes generations."""
 
 import asyncio
+import logging
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
@@ -20,6 +21,8 @@ from serve.models import SOURCE_ROOM, ServedModel
 from serve.sources import SourceTracker
 from serve.text.generation import Piece, PlacedToken, generate_text
 from serve.text.tokens import Detokenizer, TokenTexts
+
+log = logging.getLogger(__name__)
 
 SOURCE_INTERVAL_S = 0.2  # between two looks at where the words of a growing text stand
 
@@ -311,25 +314,30 @@ async def _run_choice(
     elif sources:
         yield Found({"error": deployment.sources_error})
     generated = generate_text(engine, choice.generation, tokens, stops)
-    async with aclosing(generated) as pieces:
-        async for piece in pieces:
-            yield piece
-            if follower is not None:
-                found = follower.add(piece.text, look=streaming)
-                if found is not None:
-                    yield Found(found)
-    if follower is not None:
-        async for value in follower.finish():
-            yield Found(value)
+    try:
+        async with aclosing(generated) as pieces:
+            async for piece in pieces:
+                yield piece
+                if follower is not None:
+                    found = follower.add(piece.text, look=streaming)
+                    if found is not None:
+                        yield Found(found)
+        if follower is not None:
+            async for value in follower.finish():
+                yield Found(value)
+    finally:
+        if follower is not None:
+            follower.cancel()
 
 
 class _Follower:
-    """Looks up a growing text on a thread, one look at a time."""
+    """Looks up a growing text on a thread, one look at a time, and no more after one has failed."""
 
     def __init__(self, tracker: SourceTracker) -> None:
         self._tracker = tracker
         self._text = ""
         self._last = 0.0
+        self._failed = False
         self._running: asyncio.Task[Mapping[str, Any] | None] | None = None
 
     def add(self, text: str, *, look: bool) -> Mapping[str, Any] | None:
@@ -340,9 +348,10 @@ class _Follower:
             found = self._running.result()
             self._running = None
         now = time.monotonic()
-        if look and self._running is None and now - self._last >= SOURCE_INTERVAL_S:
+        is_due = now - self._last >= SOURCE_INTERVAL_S
+        if look and is_due and self._running is None and not self._failed:
             self._last = now
-            self._running = asyncio.create_task(asyncio.to_thread(self._tracker.update, self._text))
+            self._running = asyncio.create_task(self._look())
         return found
 
     async def finish(self) -> AsyncIterator[Mapping[str, Any]]:
@@ -351,9 +360,22 @@ class _Follower:
             found = await self._running
             if found is not None:
                 yield found
-        found = await asyncio.to_thread(self._tracker.update, self._text, final=True)
+        found = None if self._failed else await self._look(final=True)
         if found is not None:
             yield found
+
+    def cancel(self) -> None:
+        """Wait for no look any more."""
+        if self._running is not None:
+            self._running.cancel()
+
+    async def _look(self, *, final: bool = False) -> Mapping[str, Any] | None:
+        try:
+            return await asyncio.to_thread(self._tracker.update, self._text, final=final)
+        except Exception:
+            log.exception("the sources of a text could not be looked up")
+            self._failed = True
+            return {"error": "the index of the training data failed; the server's log says why"}
 
 
 async def _merge(

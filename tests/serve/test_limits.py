@@ -228,16 +228,19 @@ def test_an_alias_moves_without_a_failed_request(tmp_path: Path) -> None:
 
 
 class Words:
-    """A finder that knows how long a text is."""
+    """A finder that knows how long a text is; it fails from the length ``fail_at`` on."""
 
-    def __init__(self) -> None:
+    def __init__(self, fail_at: int = 1000) -> None:
         self.texts: list[str] = []
+        self.fail_at = fail_at
 
     def track(self) -> "Words":
         return self
 
     def update(self, text: str, *, final: bool = False) -> dict[str, Any] | None:
         self.texts.append(text)
+        if len(text) >= self.fail_at:
+            raise OSError("the index is gone")
         return {"first": 0, "passages": [{"start": 0, "end": len(text)}]}
 
 
@@ -260,6 +263,22 @@ def test_sources_come_while_the_text_does_and_at_its_end(tmp_path: Path) -> None
         del chat["prompt"]
         answer = served.post("/v1/chat/completions", **chat)["choices"][0]
         assert answer["gristmill_sources"]["first"] == 0
+
+
+def test_an_index_that_fails_costs_no_answer(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "slow")
+    target = Target("slow", Storage(str(folder)), open_sources=lambda: Words(30))
+    hub = Hub([ModelSource("slow", lambda: target)], starter({"slow": Parrot("y", step_s=0.01)}))
+    with serving(create_app(hub, Limits())) as served:
+        body = {"prompt": "x", "max_tokens": 100, "temperature": 0, "sources": True}
+        choice = served.post(COMPLETIONS, **body)["choices"][0]
+        assert choice["text"] == "y" * 100
+        assert "index" in choice["gristmill_sources"]["error"]
+        choices = [event["choices"][0] for event in served.events(COMPLETIONS, **body)[:-1]]
+        assert "".join(item["text"] for item in choices) == "y" * 100
+        found = [item["gristmill_sources"] for item in choices if "gristmill_sources" in item]
+        assert ["error" in item for item in found].count(True) == 1
+        assert found[-1] == choice["gristmill_sources"]
 
 
 def test_without_an_index_a_request_for_sources_is_told_why(endpoint: Slow) -> None:
