@@ -7,25 +7,29 @@ because it is the request that says which tokens end a generation.
 
 import asyncio
 import json
-import sys
+import logging
 import tempfile
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import orjson
 
 from infra.compute.processes import die_with_parent
 from lm.models.decoder.llama.gguf import write_llama_gguf
+from serve.engines.child import module_command, module_environment
 from serve.engines.interface import Engine, EngineError, Generation, Load, TokenScore
 from serve.engines.llama_cpp_server import READY
 from serve.models import ServedModel
 
+log = logging.getLogger(__name__)
+
 START_TIMEOUT_S = 300.0
 SPARE_TOKENS = 256  # llama.cpp wants room behind the last token
 END_TIMEOUT_S = 5.0
+LOG_BYTES = 1 << 14  # of the end of its log are kept, to say why it did not start
 
 
 class LlamaCppEngine:
@@ -50,6 +54,8 @@ class LlamaCppEngine:
         self._scratch = tempfile.TemporaryDirectory(prefix="gristmill-llama-")
         self._socket = str(Path(self._scratch.name, "llama.sock"))
         self._process: Process | None = None
+        self._serves = False  # the process has loaded the model, and was not seen to die
+        self._log = b""
         self._starting = asyncio.Lock()
         self._room = asyncio.Semaphore(slots)
         self._running = self._waiting = 0
@@ -101,8 +107,7 @@ class LlamaCppEngine:
     @property
     def is_ready(self) -> bool:
         """See ``Engine``."""
-        process = self._process
-        return process is not None and process.returncode is None and self._other.is_ready
+        return self._is_running and self._other.is_ready
 
     def load(self) -> Load:
         """Return what it is doing; see ``Engine``."""
@@ -128,7 +133,8 @@ class LlamaCppEngine:
 
     async def _complete(self, generation: Generation) -> AsyncGenerator[TokenScore, None]:
         await self._ensure_running()
-        assert self._process is not None
+        process = self._process
+        assert process is not None
         try:
             reader, writer = await asyncio.open_unix_connection(self._socket)
         except OSError as error:
@@ -155,20 +161,25 @@ class LlamaCppEngine:
         except (OSError, asyncio.IncompleteReadError):
             with suppress(TimeoutError):
                 async with asyncio.timeout(END_TIMEOUT_S):
-                    await self._process.wait()  # the next request starts another one
+                    await process.wait()  # the next request starts another one
             raise EngineError("llama.cpp ended while it generated") from None
         finally:
             writer.close()  # llama.cpp notices with its next token, and frees the slot
 
     async def _ensure_running(self) -> None:
         """Start llama.cpp, also after it has died."""
-        if self._process is not None and self._process.returncode is None:
+        if self._is_running:
             return
         async with self._starting:
             if self._closed:
                 raise EngineError("the engine was closed")
-            if self._process is None or self._process.returncode is not None:
+            if not self._is_running:
                 await self._start_process()
+
+    @property
+    def _is_running(self) -> bool:
+        process = self._process
+        return self._serves and process is not None and process.returncode is None
 
     async def _start_process(self) -> None:
         options = {
@@ -177,37 +188,54 @@ class LlamaCppEngine:
             "slots": self._slots,
             "context_length": self.context_length + SPARE_TOKENS,
         }
-        with self._open_log() as sink:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "serve.engines.llama_cpp_server",
-                json.dumps(options),
-                stdin=PIPE,
-                stdout=PIPE,
-                stderr=sink,
-                start_new_session=True,
-                preexec_fn=die_with_parent,
-            )
-        assert self._process.stdout is not None
+        await asyncio.to_thread(Path(self._socket).unlink, missing_ok=True)  # of one that died
+        self._serves, self._log = False, b""
+        process = await asyncio.create_subprocess_exec(
+            *module_command("serve.engines.llama_cpp_server", json.dumps(options)),
+            env=module_environment(),
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=PIPE,
+            start_new_session=True,
+            preexec_fn=die_with_parent,
+        )
+        self._process = process
+        self._following = following = asyncio.create_task(self._follow(process))
+        assert process.stdout is not None
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
-                async for line in self._process.stdout:
+                async for line in process.stdout:
                     if line.strip() == READY.encode():
+                        self._serves = True
                         return
+                await following
         except TimeoutError:
             raise EngineError(f"llama.cpp did not start within {START_TIMEOUT_S:g} s") from None
+        finally:
+            if not self._serves and process.returncode is None:
+                process.kill()
         raise EngineError(f"llama.cpp did not start: {self._last_error()}")
 
-    def _open_log(self) -> BinaryIO:
-        """Clear what a llama.cpp that died has left."""
-        Path(self._socket).unlink(missing_ok=True)
-        return Path(self._scratch.name, "log").open("wb")
+    async def _follow(self, process: Process) -> None:
+        """Keep the end of what llama.cpp logs until it ends; start another one if it served."""
+        assert process.stderr is not None
+        while data := await process.stderr.read(LOG_BYTES):
+            self._log = (self._log + data)[-LOG_BYTES:]
+        await process.wait()
+        if self._closed or self._process is not process or not self._serves:
+            return
+        log.warning(
+            "%s: llama.cpp ended (%s); it is started again", self._model.name, process.returncode
+        )
+        try:
+            await self._ensure_running()
+        except EngineError as error:
+            log.warning("%s: %s; the next request starts it again", self._model.name, error)
 
     def _last_error(self) -> str:
-        log = Path(self._scratch.name, "log").read_text(errors="replace")
-        lines = [line.strip() for line in log.splitlines() if "rror" in line]
-        return lines[-1] if lines else "no message"
+        lines = [line.strip() for line in self._log.decode(errors="replace").splitlines()]
+        errors = [line for line in lines if "rror" in line]
+        return errors[-1] if errors else "no message"
 
     async def _end_process(self) -> None:
         process = self._process

@@ -4,6 +4,7 @@ A process of its own: an error in its C++ code ends this process and not the end
 """
 
 import json
+import os
 import sys
 from typing import Any
 
@@ -36,6 +37,8 @@ def serve(options: dict[str, Any]) -> None:
     params.warmup = False
     server = xllamacpp.Server(params)
     print(READY, flush=True)  # noqa: T201 - the parent waits for it
+    silent = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silent, sys.stdout.fileno())  # nobody reads what llama.cpp may print from here on
     sys.stdin.buffer.read()
     del server
 

@@ -21,6 +21,13 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> Releases:
     return folder
 
 
+@pytest.fixture
+def foreign_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in a folder that has a file with the name of a package of ours."""
+    (tmp_path / "serve.py").write_text("raise SystemExit('this is another program')")
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
     """Let torch use one thread, as the process of an engine does: two are far slower on a busy machine."""

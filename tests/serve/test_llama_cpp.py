@@ -1,6 +1,7 @@
 """llama.cpp behind the interface of engines gives what transformers give."""
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -82,6 +83,7 @@ def test_llama_cpp_gives_what_transformers_give(releases: Releases, name: str) -
     asyncio.run(run())
 
 
+@pytest.mark.usefixtures("foreign_folder")
 def test_sequences_in_llama_cpp_are_sampled_closed_and_cached(releases: Releases) -> None:
     async def run() -> None:
         async with started(releases("llama")) as engine:
@@ -89,6 +91,7 @@ def test_sequences_in_llama_cpp_are_sampled_closed_and_cached(releases: Releases
             await a_generation_that_is_closed_frees_its_slot(engine)
             await the_prefix_of_a_prompt_is_cached(engine)
             await what_llama_cpp_does_otherwise_goes_to_the_other_engine(engine)
+            await what_it_logs_fills_no_disk(engine)
             await it_starts_again_after_it_has_died(engine)
 
     asyncio.run(run())
@@ -184,13 +187,38 @@ async def what_llama_cpp_does_otherwise_goes_to_the_other_engine(engine: LlamaCp
 
 
 async def it_starts_again_after_it_has_died(engine: LlamaCppEngine) -> None:
+    def is_ready() -> bool:
+        return engine.is_ready
+
     [child] = [item for item in psutil.Process().children() if SERVER in item.cmdline()]
     async with aclosing(engine.generate(Generation((4,), 60, GREEDY))) as scores:
         await anext(scores)
         child.kill()
         with pytest.raises(EngineError):
             [score async for score in scores]
-    assert len(await collect(engine, Generation((4,), 3, GREEDY))) == 3
+    assert not is_ready()
+    arrivals = [
+        asyncio.create_task(collect(engine, Generation((4,), 3, GREEDY))) for _ in range(SLOTS)
+    ]
+    while not any(SERVER in item.cmdline() for item in psutil.Process().children()):  # noqa: ASYNC110
+        await asyncio.sleep(0.005)
+    arrivals += [
+        asyncio.create_task(collect(engine, Generation((4,), 3, GREEDY))) for _ in range(SLOTS)
+    ]
+    assert [len(scores) for scores in await asyncio.gather(*arrivals)] == [3] * 2 * SLOTS
+    assert is_ready()
+    [child] = [item for item in psutil.Process().children() if SERVER in item.cmdline()]
+    child.kill()
+    while is_ready():  # noqa: ASYNC110 - the kernel ends it
+        await asyncio.sleep(0.005)
+    while not is_ready():  # noqa: ASYNC110 - without a request
+        await asyncio.sleep(0.005)
+
+
+async def what_it_logs_fills_no_disk(engine: LlamaCppEngine) -> None:
+    [child] = [item for item in psutil.Process().children() if SERVER in item.cmdline()]
+    assert os.readlink(f"/proc/{child.pid}/fd/1") == os.devnull  # noqa: PTH115
+    assert os.readlink(f"/proc/{child.pid}/fd/2").startswith("pipe:")  # noqa: PTH115
 
 
 def test_a_model_that_cannot_be_loaded_is_an_error_with_its_reason(

@@ -1,12 +1,12 @@
 """The endpoint's side of the batched engine: starts its process, sends requests, hands out tokens as they come."""
 
 import asyncio
-import os
+import logging
 import socket
 import subprocess
-import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from infra.compute.processes import TERM_GRACE_S, die_with_parent
@@ -19,8 +19,11 @@ from serve.engines.batched.messages import (
     pack,
     read_message,
 )
+from serve.engines.child import module_command, module_environment
 from serve.engines.interface import EngineError, Generation, Load, TokenScore, Vector
 from serve.models import SOURCE_ROOM, ServedModel
+
+log = logging.getLogger(__name__)
 
 DEFAULT_SLOTS = 16
 DEFAULT_CACHE_BYTES = 256 << 20
@@ -29,30 +32,21 @@ DEFAULT_CACHE_BYTES = 256 << 20
 class TorchEngine:
     """An ``Engine`` and a ``TextModel`` for released folders of all families, in one process of its own.
 
-    Its process has one thread. It ends with this one, however this one ends; start it from a thread that
+    Its process has one thread. If it dies, its requests end with ``EngineError``, and it is started again. It ends with this one, however this one ends; start it from a thread that
     lives as long as it is needed. Methods are called from the event loop that it was started in.
     """
 
     name = "torch"
 
-    def __init__(
-        self,
-        model: ServedModel,
-        slots: int,
-        vocab_size: int,
-        process: "subprocess.Popen[bytes]",
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-    ) -> None:
+    def __init__(self, model: ServedModel, slots: int, cache_bytes: int, child: "_Child") -> None:
         """See ``start``."""
-        self._model, self._vocab_size, self._process = model, vocab_size, process
-        self._reader, self._writer = reader, writer
-        self._load = Load(0, 0, slots)
-        self._sent = self._received = self._last_id = 0
-        self._streams: dict[int, asyncio.Queue[tuple[TokenScore, bool] | None]] = {}
+        self._model, self._slots, self._cache_bytes = model, slots, cache_bytes
+        self._last_id = 0
+        self._streams: dict[int, asyncio.Queue[tuple[TokenScore, bool] | str]] = {}
         self._results: dict[int, asyncio.Future[Message]] = {}
-        self._failure: str | None = None
-        self._listening = asyncio.create_task(self._listen())
+        self._starting = asyncio.Lock()
+        self._closed = False
+        self._use(child)
 
     @classmethod
     async def start(
@@ -73,24 +67,33 @@ class TorchEngine:
             UserError: if the model cannot be loaded.
             EngineError: if the process dies.
         """
-        process, ours = _start_process(model, slots, cache_bytes)
-        reader, writer = await asyncio.open_connection(sock=ours)
-        try:
-            message = await read_message(reader)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            writer.close()
-            status = await asyncio.to_thread(process.wait)
-            raise EngineError(f"the process of {model.name} ended with status {status}") from None
-        except BaseException:
-            writer.close()
-            process.kill()
-            process.wait()
-            raise
-        if message["kind"] == "refused":
-            writer.close()
-            await asyncio.to_thread(process.wait)
-            raise UserError(message["message"])
-        return cls(model, slots, int(message["vocab_size"]), process, reader, writer)
+        return cls(model, slots, cache_bytes, await _start_child(model, slots, cache_bytes))
+
+    def _use(self, child: "_Child") -> None:
+        """Send requests to a process from now on."""
+        self._child = child
+        self._load = Load(0, 0, self._slots)
+        self._sent = self._received = 0
+        self._failure: str | None = None
+        self._listening = asyncio.create_task(self._listen(child))
+
+    async def _ensure_running(self) -> None:
+        """Start the process again if it has died.
+
+        Raises:
+            EngineError: if it does not start, or the engine was closed.
+        """
+        if self._failure is None:
+            return
+        async with self._starting:
+            if self._closed:
+                raise EngineError(self._failure)
+            if self._failure is not None:
+                try:
+                    child = await _start_child(self._model, self._slots, self._cache_bytes)
+                except UserError as error:  # of the folder: the request is not to blame
+                    raise EngineError(str(error)) from None
+                self._use(child)
 
     @property
     def context_length(self) -> int:
@@ -105,7 +108,7 @@ class TorchEngine:
     @property
     def pid(self) -> int:
         """The id of its process."""
-        return self._process.pid
+        return self._child.process.pid
 
     def load(self) -> Load:
         """See ``Engine``; what was sent and has not arrived yet counts as waiting."""
@@ -115,8 +118,9 @@ class TorchEngine:
     async def generate(self, generation: Generation) -> AsyncGenerator[TokenScore, None]:
         """See ``Engine``."""
         self._check(generation.prompt, generation.max_new_tokens)
+        await self._ensure_running()
         id_ = self._new_id()
-        queue: asyncio.Queue[tuple[TokenScore, bool] | None] = asyncio.Queue()
+        queue: asyncio.Queue[tuple[TokenScore, bool] | str] = asyncio.Queue()
         self._streams[id_] = queue
         is_last = False
         try:
@@ -124,8 +128,8 @@ class TorchEngine:
             self._send({"kind": "generate", "generation": encode_generation(generation)}, id_)
             while not is_last:
                 item = await queue.get()
-                if item is None:
-                    raise EngineError(str(self._failure))
+                if isinstance(item, str):
+                    raise EngineError(item)
                 score, is_last = item
                 yield score
         finally:
@@ -167,20 +171,15 @@ class TorchEngine:
 
     async def close(self) -> None:
         """See ``Engine``."""
-        self._fail(f"the engine of {self._model.name} was closed")
+        self._closed = True
         self._listening.cancel()
-        self._writer.close()
-        with suppress(ConnectionError):
-            await self._writer.wait_closed()
-        await asyncio.to_thread(self._end_process)
-
-    def _end_process(self) -> None:
-        """Wait until the process has seen that its socket is closed; kill it if it does not."""
-        try:
-            self._process.wait(TERM_GRACE_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        async with self._starting:
+            self._listening.cancel()  # of a process that was just started
+            self._fail(f"the engine of {self._model.name} was closed")
+            self._child.writer.close()
+            with suppress(ConnectionError):
+                await self._child.writer.wait_closed()
+            await asyncio.to_thread(_end_process, self._child.process)
 
     def _check_task(self, task: str, texts: Sequence[Sequence[int]]) -> None:
         if task not in self._model.tasks:
@@ -196,9 +195,9 @@ class TorchEngine:
         Raises:
             UserError: if an id is none of the model's, or a text has no token or too many.
         """
-        if not ids or min(ids) < 0 or max(ids) >= self._vocab_size:
+        if not ids or min(ids) < 0 or max(ids) >= self._child.vocab_size:
             raise UserError(
-                f"{self._model.name} reads at least one token, with ids from 0 to {self._vocab_size - 1}"
+                f"{self._model.name} reads at least one token, with ids from 0 to {self._child.vocab_size - 1}"
             )
         beside = 0 if self._model.kind == SEQ2SEQ.name else max_new_tokens
         length = max(len(ids) + beside, max_new_tokens)
@@ -214,6 +213,7 @@ class TorchEngine:
         return array
 
     async def _ask(self, message: Message) -> Message:
+        await self._ensure_running()
         id_ = self._new_id()
         future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._results[id_] = future
@@ -236,16 +236,22 @@ class TorchEngine:
     def _send(self, message: Message, id_: int) -> None:
         if self._failure is not None:
             raise EngineError(self._failure)
-        self._writer.write(pack({**message, "id": id_}))
+        self._child.writer.write(pack({**message, "id": id_}))
 
-    async def _listen(self) -> None:
-        """Hand out what the process sends until it ends."""
+    async def _listen(self, child: "_Child") -> None:
+        """Hand out what a process sends until it ends; then start another one."""
         try:
             while True:
-                self._receive(await read_message(self._reader))
+                self._receive(await read_message(child.reader))
         except (asyncio.IncompleteReadError, ConnectionError):
-            status = await asyncio.to_thread(self._process.wait)
+            child.writer.close()
+            status = await asyncio.to_thread(child.process.wait)
             self._fail(f"the process of {self._model.name} ended with status {status}")
+        log.warning("%s; it is started again", self._failure)
+        try:
+            await self._ensure_running()
+        except EngineError as error:
+            log.warning("%s; the next request starts it again", error)
 
     def _receive(self, message: Message) -> None:
         if message["kind"] == "result":
@@ -265,11 +271,53 @@ class TorchEngine:
         if self._failure is not None:
             return
         self._failure = message
+        self._load, self._sent, self._received = Load(0, 0, self._slots), 0, 0
         for queue in self._streams.values():
-            queue.put_nowait(None)
+            queue.put_nowait(message)
         for future in self._results.values():
             if not future.done():
                 future.set_exception(EngineError(message))
+
+
+@dataclass(frozen=True)
+class _Child:
+    """A process that has loaded the model, and the streams to it."""
+
+    process: "subprocess.Popen[bytes]"
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    vocab_size: int
+
+
+async def _start_child(model: ServedModel, slots: int, cache_bytes: int) -> _Child:
+    """Start a process and wait until it has loaded the model; see ``TorchEngine.start``."""
+    process, ours = _start_process(model, slots, cache_bytes)
+    reader, writer = await asyncio.open_connection(sock=ours)
+    try:
+        message = await read_message(reader)
+    except (asyncio.IncompleteReadError, ConnectionError):
+        writer.close()
+        status = await asyncio.to_thread(process.wait)
+        raise EngineError(f"the process of {model.name} ended with status {status}") from None
+    except BaseException:
+        writer.close()
+        process.kill()
+        process.wait()
+        raise
+    if message["kind"] == "refused":
+        writer.close()
+        await asyncio.to_thread(process.wait)
+        raise UserError(message["message"])
+    return _Child(process, reader, writer, int(message["vocab_size"]))
+
+
+def _end_process(process: "subprocess.Popen[bytes]") -> None:
+    """Wait until a process has seen that its socket is closed; kill it if it does not."""
+    try:
+        process.wait(TERM_GRACE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _start_process(
@@ -280,13 +328,8 @@ def _start_process(
     with theirs:
         arguments = [str(theirs.fileno()), str(model.folder), str(slots), str(cache_bytes)]
         process = subprocess.Popen(
-            [sys.executable, "-m", "serve.engines.batched.worker", *arguments],
-            # Where the packages are, whatever the folder is that the endpoint was started in.
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-                "OMP_NUM_THREADS": "1",
-            },
+            module_command("serve.engines.batched.worker", *arguments),
+            env={**module_environment(), "OMP_NUM_THREADS": "1"},
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
             start_new_session=True,  # Ctrl-C is for the endpoint, which lets requests finish
