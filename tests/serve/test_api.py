@@ -177,7 +177,12 @@ def test_the_answer_of_a_client_is_its_next_message(served: Served) -> None:
 
 def test_what_a_message_cannot_have_is_refused_unless_it_is_empty(served: Served) -> None:
     message = {"role": "user", "content": "hi"}
-    empty = {"refusal": None, "tool_calls": [], "function_call": None, "audio": None}
+    empty: dict[str, Any] = {
+        "refusal": None,
+        "tool_calls": [],
+        "function_call": None,
+        "audio": None,
+    }
     answer = served.post(CHAT, messages=[{**message, **empty, "annotations": []}], max_tokens=1)
     assert answer["choices"]
     for key, value in (("tool_calls", [{"id": "x"}]), ("refusal", "no"), ("other", "")):
