@@ -21,8 +21,9 @@ from serve.api.endpoint import (
     require_engine,
     sample_several,
 )
+from serve.api.errors import ApiError
 from serve.api.live import RECORD, EventStream, LiveResponse, RequestRecord
-from serve.api.schemas import CompletionBody
+from serve.api.schemas import MAX_LOGPROBS, CompletionBody
 from serve.engines.interface import Generation
 from serve.hub import Deployment
 from serve.text.generation import Piece, PlacedToken
@@ -112,6 +113,12 @@ async def _plan(
         limit = limit_tokens(len(ids), body.max_tokens, DEFAULT_TOKENS, model, endpoint.limits)
         prompts.append((text, ids, limit))
     record.prompt_tokens = sum(len(ids) for _, ids, _ in prompts)
+    if body.logprobs is not None:
+        listed = sum(len(ids) * bool(body.echo) + limit for _, ids, limit in prompts)
+        listed *= (body.n or 1) * (1 + body.logprobs)
+        if listed > MAX_LOGPROBS:
+            message = f"logprobs: up to {listed:,} of one answer; at most {MAX_LOGPROBS:,}"
+            raise ApiError(400, message, param="logprobs")
     choices = []
     for text, ids, limit in prompts:
         echo = None

@@ -14,6 +14,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 MAX_STOPS, MAX_TOP, MAX_N, MAX_PROMPTS = 16, 20, 128, 512
+MAX_LOGPROBS = 1_000_000  # of one answer, with alternatives: some 50 MB of JSON
+MAX_MASKS = 16  # each of them repeats the whole text for each of its tokens
 
 PARAM = "param"  # the key of an error's context that names the field
 

@@ -13,6 +13,7 @@ from serve.api.endpoint import Endpoint, check_ids, require_text_model
 from serve.api.errors import ApiError
 from serve.api.live import RECORD, LiveResponse, RequestRecord
 from serve.api.schemas import (
+    MAX_MASKS,
     ClassifyBody,
     DetokenizeBody,
     EmbeddingBody,
@@ -199,6 +200,8 @@ async def _fill_mask(endpoint: Endpoint, body: FillMaskBody, record: RequestReco
         if model.mask_id not in ids:
             message = f"input: the text has no mask; write {mask} or {MASK}"
             raise ApiError(400, message, param="input", code="no_mask")
+        if (masks := ids.count(model.mask_id)) > MAX_MASKS:
+            raise ApiError(400, f"input: {masks} masks; at most {MAX_MASKS}", param="input")
         _check_lengths([ids], model, record)
         found = await filler.fill_mask(ids, body.top_k)
         parts = text.split(mask)

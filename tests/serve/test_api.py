@@ -246,6 +246,7 @@ def test_a_model_without_a_template_refuses_conversations(served: Served) -> Non
         (400, "stream_options", {"stream_options": {"include_usage": True}}),
         (400, "stream_options", {"stream": True, "stream_options": {"other": True}}),
         (400, "logprobs", {"logprobs": 21}),
+        (400, "logprobs", {"prompt": ["x" * 190] * 16, "n": 32, "echo": True, "logprobs": 10}),
         (404, "model", {"model": "other"}),
     ],
 )
