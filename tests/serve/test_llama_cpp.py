@@ -191,11 +191,13 @@ async def it_starts_again_after_it_has_died(engine: LlamaCppEngine) -> None:
         return engine.is_ready
 
     [child] = [item for item in psutil.Process().children() if SERVER in item.cmdline()]
-    async with aclosing(engine.generate(Generation((4,), 60, GREEDY))) as scores:
-        await anext(scores)
-        child.kill()
-        with pytest.raises(EngineError):
-            [score async for score in scores]
+    child.suspend()  # otherwise it may be done before it is killed
+    lost = asyncio.create_task(collect(engine, Generation((4,), 60, GREEDY)))
+    while not engine.load().running:  # noqa: ASYNC110
+        await asyncio.sleep(0.005)
+    child.kill()
+    with pytest.raises(EngineError):
+        await lost
     assert not is_ready()
     arrivals = [
         asyncio.create_task(collect(engine, Generation((4,), 3, GREEDY))) for _ in range(SLOTS)
