@@ -197,7 +197,7 @@ def test_the_champion_of_a_recipe_is_followed_and_requests_are_finished_at_the_e
     promote(store, versions[0], by="test", reason="first")
     recipe = tmp_path / "small.yaml"
     recipe.write_text(RECIPE.format(storage=store.url))
-    arguments = (str(recipe), "champion", "tiny@2", "--poll", "0.2")
+    arguments = (str(recipe), "champion", "2", "--poll", "0.2")
     with serve_command(tmp_path, *arguments) as served, ThreadPoolExecutor(2) as pool:
 
         def engines() -> dict[str, tuple[int, str]]:
