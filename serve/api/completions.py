@@ -1,28 +1,22 @@
 """``/v1/completions``."""
 
-import secrets
-import time
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import Sequence
 from typing import Any
 
-import orjson
 from fastapi import FastAPI, Request
 from starlette.responses import Response
 
+from serve.api.answers import AnswerFormat
 from serve.api.endpoint import (
-    Choice,
     Endpoint,
-    Found,
     check_ids,
-    echo_prompt,
     limit_tokens,
     read_sampling,
     require_engine,
-    sample_several,
 )
 from serve.api.errors import ApiError
-from serve.api.live import RECORD, EventStream, LiveResponse, RequestRecord
+from serve.api.live import RequestRecord
+from serve.api.outputs import Choice, echo_prompt, sample_several
 from serve.api.schemas import MAX_LOGPROBS, CompletionBody
 from serve.engines.interface import Generation
 from serve.hub import Deployment
@@ -31,65 +25,17 @@ from serve.text.tokens import TokenTexts
 
 ROUTE = "/v1/completions"
 DEFAULT_TOKENS = 16  # as OpenAI has it
-DONE = b"[DONE]"
 
 
 def add_completions(app: FastAPI, endpoint: Endpoint) -> None:
     """Add the route."""
+    kind = "text_completion"
+    answers = AnswerFormat("cmpl", kind, kind, _plan, _write_choice, _write_chunk)
 
     @app.post(ROUTE, response_class=Response)
     async def completions(body: CompletionBody, request: Request) -> Response:
         """Continue a text, or several."""
-        record = request.scope[RECORD]
-        timeout_s = endpoint.limits.timeout_s
-        if body.stream:
-            return EventStream(_stream(endpoint, body, record), timeout_s)
-        return LiveResponse(lambda: _answer(endpoint, body, record), timeout_s)
-
-
-async def _answer(endpoint: Endpoint, body: CompletionBody, record: RequestRecord) -> bytes:
-    async with endpoint.serve(body.model, record) as deployment:
-        choices = await _plan(endpoint, deployment, body, record)
-        pieces: list[list[Piece]] = [[] for _ in choices]
-        sources: list[Found | None] = [None] * len(choices)
-        running = endpoint.run(
-            deployment, choices, body.stops, record, sources=body.sources, streaming=False
-        )
-        async with aclosing(running) as events:
-            async for index, event in events:
-                if isinstance(event, Piece):
-                    pieces[index].append(event)
-                else:
-                    sources[index] = event
-        answer = _head(deployment)
-        answer["choices"] = [
-            _choice(deployment, body, index, parts, found)
-            for index, (parts, found) in enumerate(zip(pieces, sources, strict=True))
-        ]
-        answer["usage"] = usage(record)
-        return orjson.dumps(answer)
-
-
-async def _stream(
-    endpoint: Endpoint, body: CompletionBody, record: RequestRecord
-) -> AsyncGenerator[bytes, None]:
-    async with endpoint.serve(body.model, record) as deployment:
-        choices = await _plan(endpoint, deployment, body, record)
-        head = _head(deployment)
-        offsets = [0] * len(choices)
-        running = endpoint.run(
-            deployment, choices, body.stops, record, sources=body.sources, streaming=True
-        )
-        async with aclosing(running) as events:
-            async for index, event in events:
-                parts, found = ([event], None) if isinstance(event, Piece) else ([], event)
-                choice = _choice(deployment, body, index, parts, found, offsets[index])
-                if isinstance(event, Piece) and choices[index].echo is event:
-                    offsets[index] = len(event.text)
-                yield orjson.dumps({**head, "choices": [choice]})
-        if body.include_usage:
-            yield orjson.dumps({**head, "choices": [], "usage": usage(record)})
-        yield DONE
+        return answers.respond(endpoint, body, request)
 
 
 async def _plan(
@@ -139,36 +85,23 @@ async def _plan(
     return choices
 
 
-def _head(deployment: Deployment) -> dict[str, Any]:
-    return {
-        "id": f"cmpl-{secrets.token_hex(12)}",
-        "object": "text_completion",
-        "created": int(time.time()),
-        "model": deployment.id,
-        "system_fingerprint": deployment.model.digest[:16],
-    }
-
-
-def _choice(
+def _write_chunk(
     deployment: Deployment,
     body: CompletionBody,
-    index: int,
-    pieces: Sequence[Piece],
-    found: Found | None,
-    offset: int = 0,
+    choice: Choice,
+    piece: Piece | None,
+    _is_first: bool,  # noqa: FBT001 - see AnswerFormat
 ) -> dict[str, Any]:
-    """Return an output, or what a chunk says of it.
+    # What comes after the prompt has its place behind it.
+    offset = len(choice.echo.text) if choice.echo is not None and piece is not choice.echo else 0
+    return _write_choice(deployment, body, [piece] if piece else [], offset)
 
-    Args:
-        deployment: the model.
-        body: of the request.
-        index: of the output.
-        pieces: what to say of it.
-        found: its sources.
-        offset: characters of the prompt that was sent before, if it was.
-    """
+
+def _write_choice(
+    deployment: Deployment, body: CompletionBody, pieces: Sequence[Piece], offset: int = 0
+) -> dict[str, Any]:
+    """Return pieces of an output; ``offset`` characters of the prompt were sent before."""
     choice: dict[str, Any] = {
-        "index": index,
         "text": "".join(piece.text for piece in pieces),
         "logprobs": None,
         "finish_reason": pieces[-1].finish_reason if pieces else None,
@@ -181,8 +114,6 @@ def _choice(
             if body.echo and not piece.num_tokens:
                 offset += len(piece.text)  # of the prompt
         choice["logprobs"] = _logprobs(deployment.tokens, placed)
-    if found is not None:
-        choice["gristmill_sources"] = found.value
     return choice
 
 
@@ -200,14 +131,4 @@ def _logprobs(
             for item, _ in placed
         ],
         "text_offset": [item.offset + offset for item, offset in placed],
-    }
-
-
-def usage(record: RequestRecord) -> dict[str, int]:
-    """Return the tokens of a request."""
-    prompt, generated = record.prompt_tokens or 0, record.generated_tokens or 0
-    return {
-        "prompt_tokens": prompt,
-        "completion_tokens": generated,
-        "total_tokens": prompt + generated,
     }

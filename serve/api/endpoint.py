@@ -1,13 +1,9 @@
-"""What all routes stand on: models, limits, metrics, and how a request becomes generations."""
+"""What all routes stand on: models, limits, metrics, and what a request may ask of a model."""
 
-import asyncio
-import logging
 import secrets
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from lm.models.model_kind import SEQ2SEQ
 from serve.api.admission import Admission
@@ -15,16 +11,10 @@ from serve.api.errors import ApiError
 from serve.api.live import RequestRecord
 from serve.api.metrics import Metrics
 from serve.api.schemas import GenerationBody
-from serve.engines.interface import Engine, Generation, Sampling, TextModel
+from serve.engines.interface import Engine, Sampling, TextModel
 from serve.hub import Deployment, Hub, UnknownModelError
 from serve.models import SOURCE_ROOM, ServedModel
-from serve.sources import SourceTracker
-from serve.text.generation import Piece, PlacedToken, generate_text
-from serve.text.tokens import Detokenizer, TokenTexts
-
-log = logging.getLogger(__name__)
-
-SOURCE_INTERVAL_S = 0.2  # between two looks at where the words of a growing text stand
+from serve.text.tokens import TokenTexts
 
 
 @dataclass(frozen=True)
@@ -44,26 +34,6 @@ class Limits:
     max_tokens: int = 4096
     slots: int = 16
     max_queue: int = 256
-
-
-@dataclass(frozen=True)
-class Found:
-    """Where the words of a text stand in the training data, or why that is not known."""
-
-    value: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One output of a request.
-
-    Attributes:
-        generation: ``None`` if nothing is generated.
-        echo: the prompt as a piece of the output.
-    """
-
-    generation: Generation | None
-    echo: Piece | None = None
 
 
 class Endpoint:
@@ -98,49 +68,6 @@ class Endpoint:
             known = ", ".join(self.hub.ids)
             message = f"model: there is no model {name!r}; there are: {known}"
             raise ApiError(404, message, param="model", code="model_not_found") from None
-
-    async def run(
-        self,
-        deployment: Deployment,
-        choices: Sequence[Choice],
-        stops: Sequence[str],
-        record: RequestRecord,
-        *,
-        sources: bool,
-        streaming: bool,
-    ) -> AsyncGenerator[tuple[int, Piece | Found], None]:
-        """Yield the pieces of all outputs as they come, each with the number of its output.
-
-        Args:
-            deployment: the model.
-            choices: the outputs.
-            stops: stop sequences.
-            record: of the request; gets tokens and times.
-            sources: whether to look up sources.
-            streaming: whether to look them up while text comes, and not at its end only.
-        """
-        first, last = 0.0, 0.0
-        counts = [0] * len(choices)
-        runs = [
-            _run_choice(deployment, choice, stops, sources=sources, streaming=streaming)
-            for choice in choices
-        ]
-        try:
-            async with aclosing(_merge(runs, self.limits.slots)) as events:
-                async for index, event in events:
-                    if isinstance(event, Piece) and event.num_tokens:
-                        counts[index] = event.num_tokens
-                        last = time.monotonic()
-                        if not first:
-                            first = last
-                            record.first_token_s = round(first - record.start, 4)
-                            self.metrics.observe_first_token(deployment.id, first - record.start)
-                    yield index, event
-        finally:
-            record.generated_tokens = sum(counts)
-            self.metrics.count_tokens(deployment.id, record.prompt_tokens or 0, sum(counts))
-            if max(counts, default=0) > 1:
-                self.metrics.observe_token(deployment.id, (last - first) / (max(counts) - 1))
 
 
 def require_engine(deployment: Deployment) -> tuple[Engine, TokenTexts]:
@@ -256,161 +183,3 @@ def read_sampling(body: GenerationBody, model: ServedModel) -> Sampling:
         logit_bias=tuple(bias),
         seed=seed,
     )
-
-
-def sample_several(generation: Generation, n: int) -> list[Generation]:
-    """Return ``n`` generations that differ in their seeds: that of the request, and those after it."""
-    seed = generation.sampling.seed
-    return [
-        replace(generation, sampling=replace(generation.sampling, seed=(seed + number) % (1 << 63)))
-        for number in range(n)
-    ]
-
-
-async def echo_prompt(
-    engine: Engine,
-    tokens: TokenTexts,
-    prompt: Sequence[int],
-    text: str | None,
-    num_top: int | None,
-) -> Piece:
-    """Return a prompt as a piece of the output.
-
-    Args:
-        engine: gives the log-probabilities.
-        tokens: their texts.
-        prompt: ids.
-        text: as it was given, if it was.
-        num_top: alternatives per token; ``None`` if no log-probabilities are asked for.
-    """
-    detokenizer, placed, decoded = Detokenizer(tokens), [], ""
-    scores = [] if num_top is None else await engine.score(prompt, num_top)
-    for index, token in enumerate(prompt):
-        if scores:
-            placed.append(PlacedToken(scores[index], len(decoded)))
-        decoded += detokenizer.feed(token)
-    decoded += detokenizer.finish()
-    return Piece(decoded if text is None else text, placed)
-
-
-async def _run_choice(
-    deployment: Deployment,
-    choice: Choice,
-    stops: Sequence[str],
-    *,
-    sources: bool,
-    streaming: bool,
-) -> AsyncGenerator[Piece | Found, None]:
-    """Yield the pieces of one output, and what is found of its sources."""
-    if choice.echo is not None:
-        yield choice.echo
-    if choice.generation is None:
-        yield Piece("", finish_reason="length")
-        return
-    engine, tokens = require_engine(deployment)
-    follower = None
-    if sources and deployment.sources is not None:
-        follower = _Follower(deployment.sources.track())
-    elif sources:
-        yield Found({"error": deployment.sources_error})
-    generated = generate_text(engine, choice.generation, tokens, stops)
-    try:
-        async with aclosing(generated) as pieces:
-            async for piece in pieces:
-                yield piece
-                if follower is not None:
-                    found = follower.add(piece.text, look=streaming)
-                    if found is not None:
-                        yield Found(found)
-        if follower is not None:
-            async for value in follower.finish():
-                yield Found(value)
-    finally:
-        if follower is not None:
-            follower.cancel()
-
-
-class _Follower:
-    """Looks up a growing text on a thread, one look at a time, and no more after one has failed."""
-
-    def __init__(self, tracker: SourceTracker) -> None:
-        self._tracker = tracker
-        self._text = ""
-        self._last = 0.0
-        self._failed = False
-        self._running: asyncio.Task[Mapping[str, Any] | None] | None = None
-
-    def add(self, text: str, *, look: bool) -> Mapping[str, Any] | None:
-        """Append text; return what a look has found since."""
-        self._text += text
-        found = None
-        if self._running is not None and self._running.done():
-            found = self._running.result()
-            self._running = None
-        now = time.monotonic()
-        is_due = now - self._last >= SOURCE_INTERVAL_S
-        if look and is_due and self._running is None and not self._failed:
-            self._last = now
-            self._running = asyncio.create_task(self._look())
-        return found
-
-    async def finish(self) -> AsyncIterator[Mapping[str, Any]]:
-        """Yield what is found when the text is complete."""
-        if self._running is not None:
-            found = await self._running
-            if found is not None:
-                yield found
-        found = None if self._failed else await self._look(final=True)
-        if found is not None:
-            yield found
-
-    def cancel(self) -> None:
-        """Wait for no look any more."""
-        if self._running is not None:
-            self._running.cancel()
-
-    async def _look(self, *, final: bool = False) -> Mapping[str, Any] | None:
-        try:
-            return await asyncio.to_thread(self._tracker.update, self._text, final=final)
-        except Exception:
-            log.exception("the sources of a text could not be looked up")
-            self._failed = True
-            return {"error": "the index of the training data failed; the server's log says why"}
-
-
-async def _merge(
-    runs: Sequence[AsyncGenerator[Piece | Found, None]], at_once: int
-) -> AsyncGenerator[tuple[int, Piece | Found], None]:
-    """Yield what several generators yield, as it comes, with their numbers."""
-    if len(runs) == 1:
-        async with aclosing(runs[0]) as events:
-            async for event in events:
-                yield 0, event
-        return
-    queue: asyncio.Queue[tuple[int, Piece | Found] | BaseException | None] = asyncio.Queue(256)
-    room = asyncio.Semaphore(at_once)
-
-    async def drain(index: int) -> None:
-        try:
-            async with room, aclosing(runs[index]) as events:
-                async for event in events:
-                    await queue.put((index, event))
-            await queue.put(None)
-        except Exception as error:  # noqa: BLE001 - it is raised below
-            await queue.put(error)
-
-    tasks = [asyncio.create_task(drain(index)) for index in range(len(runs))]
-    try:
-        left = len(runs)
-        while left:
-            item = await queue.get()
-            if item is None:
-                left -= 1
-            elif isinstance(item, BaseException):
-                raise item
-            else:
-                yield item
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
