@@ -12,8 +12,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from infra.dataset.fingerprint import json_sha256
-from infra.dataset.model_folder import MODEL_CONFIG
+from infra.dataset.model_folder import MODEL_CONFIG, digest_weights, is_decisive
 from infra.errors import UserError
 from lm.models.embedding.files import VOCABULARY_FILE
 from lm.models.model_kind import CAUSAL, COUNTS, MASKED, SEQ2SEQ, VECTORS
@@ -245,13 +244,13 @@ def _read_chat_template(folder: Path) -> str | None:
 
 def _digest(folder: Path) -> str:
     """Return the digest that ``lm.scoring.load.weights_digest`` returns of the release."""
-    digests = []
+    digests = {}
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
-        if name.endswith((".safetensors", ".safetensors.index.json", ".py", MODEL_CONFIG)):
+        if is_decisive(name):
             with path.open("rb") as file:
-                digests.append([name, file_digest(file, "sha256").hexdigest()])
-    return json_sha256(sorted(digests))
+                digests[name] = file_digest(file, "sha256").hexdigest()
+    return digest_weights(digests)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

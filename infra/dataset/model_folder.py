@@ -1,15 +1,35 @@
 """A released model as a folder on this machine."""
 
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
 from infra.dataset.dataset import Dataset
+from infra.dataset.fingerprint import json_sha256
 from infra.dataset.local_files import local_file
 from infra.dataset.manifest import FileRecord
 from infra.store.cache_dir import cache_root
 from infra.store.storage import Storage
 
 MODEL_CONFIG = "config.json"
+# What decides a released model's scores: weights, config, own code.
+_DECISIVE_ENDINGS = (".safetensors", ".safetensors.index.json", ".py", MODEL_CONFIG)
+
+
+def digest_weights(digests: Mapping[str, str]) -> str:
+    """Return the digest by which a released model is known.
+
+    Args:
+        digests: SHA-256 of the release's files by their names; those that decide no score do not count.
+    """
+    return json_sha256(
+        sorted([name, sha256] for name, sha256 in digests.items() if is_decisive(name))
+    )
+
+
+def is_decisive(name: str) -> bool:
+    """Return whether a file of a release decides the model's scores."""
+    return name.endswith(_DECISIVE_ENDINGS)
 
 
 def model_folder(model: Dataset) -> Path:

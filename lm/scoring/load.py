@@ -6,8 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from infra.dataset.dataset import Dataset
-from infra.dataset.fingerprint import json_sha256
-from infra.dataset.model_folder import MODEL_CONFIG
+from infra.dataset.model_folder import digest_weights
 from lm.models.model_kind import CAUSAL, COUNTS, MASKED, SEQ2SEQ
 from lm.scoring.language_model import LanguageModel, MaskedScorer
 
@@ -64,11 +63,4 @@ def load_scorer(kind: str, folder: Path, weights_sha256: str, eos: int) -> Score
 
 def weights_digest(model: Dataset) -> str:
     """Return the digest of the files that decide a released model's scores: weights, config, own code."""
-    files = model.manifest.files.items()
-    return json_sha256(
-        sorted(
-            [name, file.sha256]
-            for name, file in files
-            if name.endswith((".safetensors", ".safetensors.index.json", ".py", MODEL_CONFIG))
-        )
-    )
+    return digest_weights({name: file.sha256 for name, file in model.manifest.files.items()})
