@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from infra.dataset.dataset import Dataset, open_dataset
+from infra.dataset.manifest import DatasetNotFoundError
 from infra.errors import UserError
 from infra.formats.megatron import TRAIN, VALIDATION, TokenShards
 from infra.store.cache_dir import cache_root
@@ -88,6 +89,14 @@ def run_from_model(model: Dataset, path: str) -> TracedRun:
     order = build_sampler(SamplingPlan.from_stats(model.stats), shards)
     base = model.stats.get("init_from")
     return TracedRun(str(model.source), path, int(model.stats["steps"]), False, order, shards, base)
+
+
+def trace_if_in_steps(model: Dataset, path: str) -> TracedRun | None:
+    """Return a committed model's run; ``None`` if it has no steps, or its token shards were deleted."""
+    try:
+        return run_from_model(model, path)
+    except (TraceError, DatasetNotFoundError):
+        return None
 
 
 def find_run_in_progress(storage: Storage, name: str) -> TracedRun | None:

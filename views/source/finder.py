@@ -15,7 +15,7 @@ from infra.dataset.manifest import DatasetNotFoundError, input_path
 from infra.dataset.step import Steps, steps_with_output
 from infra.store.storage import Storage
 from infra.suffix_array.source_index import SourceIndex
-from views.history.training_data import TracedRun, TraceError, run_from_model
+from views.history.training_data import TracedRun, trace_if_in_steps
 from views.removal.examples import find_input
 from views.removal.exposure import parent_models
 from views.source.passages import Passage, PassageTracker
@@ -138,7 +138,5 @@ def _traced_runs(models: Sequence[Dataset], tokens: str, steps: Steps) -> Iterat
     for model in models:
         if find_input(model, steps, "tokens") != tokens:
             continue
-        try:
-            yield run_from_model(model, model.storage.url)
-        except (TraceError, DatasetNotFoundError):
-            continue  # counted, not trained in steps; or its token shards were deleted
+        if (run := trace_if_in_steps(model, model.storage.url)) is not None:
+            yield run

@@ -7,7 +7,6 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from infra.dataset.dataset import Dataset
-from infra.dataset.manifest import DatasetNotFoundError
 from infra.dataset.step import Steps, steps_with_output
 from infra.errors import UserError
 from infra.runs.run_records import (
@@ -18,7 +17,7 @@ from infra.runs.run_records import (
 )
 from infra.store.storage import Storage
 from infra.suffix_array.source_index import SourceIndex
-from views.history.training_data import TracedRun, TraceError, run_from_model
+from views.history.training_data import TracedRun, trace_if_in_steps
 from views.source.passages import MAX_PLACES, MIN_TOKENS, Passage, PassageTracker
 
 
@@ -105,7 +104,5 @@ def _training_runs(
         model = entry.try_open(storage) if entry.stage in stages else None
         if model is None or tokens not in model.manifest.inputs:
             continue
-        try:
-            yield run_from_model(model, entry.path)
-        except (TraceError, DatasetNotFoundError):
-            continue  # counted, not trained in steps; or its token shards were deleted
+        if (run := trace_if_in_steps(model, entry.path)) is not None:
+            yield run

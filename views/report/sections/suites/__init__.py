@@ -7,9 +7,8 @@ from typing import Any
 from markupsafe import Markup
 
 from infra.dataset.dataset import Dataset, try_open_dataset
-from infra.dataset.manifest import DatasetNotFoundError
 from infra.schemas.metrics import CLEAN
-from views.history.training_data import TracedRun, TraceError, run_from_model
+from views.history.training_data import TracedRun, trace_if_in_steps
 from views.models.suites import (
     ScoredModel,
     SuiteVerdict,
@@ -177,10 +176,8 @@ def _traced_runs(run: ReportRun, data: Dataset) -> list[TracedRun]:
             item["fingerprint"] in shards for item in model.manifest.inputs
         ):
             continue
-        try:
-            traced.append(run_from_model(model, entry.train or ""))
-        except (TraceError, DatasetNotFoundError):
-            continue  # counted, not trained in steps; or its token shards were deleted
+        if (found := trace_if_in_steps(model, entry.train or "")) is not None:
+            traced.append(found)
     return traced
 
 
