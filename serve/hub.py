@@ -101,7 +101,7 @@ class Deployment:
 
 @dataclass(frozen=True)
 class _Failure:
-    """A model that did not start, and when it is tried again, by the clock of the hub."""
+    """A model that did not start, and when it is tried again, by the monotonic clock."""
 
     key: str
     pause_s: float
@@ -191,8 +191,8 @@ class Hub:
             current = self._deployments[source.id]
             try:
                 target = await asyncio.to_thread(source.find)
-            except Exception as error:  # noqa: BLE001 - a running server goes on with what it has
-                log.warning("%s: goes on with %s: %s", source.id, current.target.key, error)
+            except Exception as error:  # noqa: BLE001 - a running server keeps what it has
+                log.warning("%s: keeps %s: %s", source.id, current.target.key, error)
                 continue
             failure = self._failures.get(source.id)
             if failure is not None and failure.key != target.key:
@@ -205,13 +205,13 @@ class Hub:
             try:
                 log.info("%s: %s is loaded", source.id, target.key)
                 new = await self._deploy(source.id, target)
-            except Exception as error:  # noqa: BLE001 - a running server goes on with what it has
+            except Exception as error:  # noqa: BLE001 - a running server keeps what it has
                 pause = FIRST_PAUSE_S
                 if failure is not None:
                     pause = min(2 * failure.pause_s, LONGEST_PAUSE_S)
                 self._failures[source.id] = _Failure(target.key, pause, self._clock() + pause)
                 log.warning(
-                    "%s: goes on with %s: %s; %s is tried again in %.0f s",
+                    "%s: keeps %s: %s; %s is tried again in %.0f s",
                     source.id,
                     current.target.key,
                     error,

@@ -33,7 +33,7 @@ def open_browser() -> Iterator[Any]:
 
 
 def open_page(browser: Any) -> Any:
-    """Open an empty page with patience for a busy machine."""
+    """Open an empty page with timeouts for a busy machine."""
     context = browser.new_context(viewport=DESKTOP)
     context.set_default_timeout(WAIT_TIMEOUT_S * 1000)
     return context.new_page()

@@ -1,4 +1,4 @@
-"""Metrics equal to the libraries called directly, and intervals that hold what they promise."""
+"""Metrics equal to the libraries called directly, and intervals that contain the truth as often as they should."""
 
 import itertools
 import random

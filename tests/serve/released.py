@@ -64,3 +64,22 @@ def release(name: str, folder: Path) -> Path:
     )
     export(trained, folder)
     return folder
+
+
+def generate_greedily(model: Any, prompts: torch.Tensor, tokens: int) -> list[list[int]]:
+    """Return what transformers continue prompts with, int64[B, T], up to the end of text."""
+    with torch.no_grad():
+        made = model.generate(
+            prompts,
+            attention_mask=torch.ones_like(prompts),
+            max_new_tokens=tokens,
+            do_sample=False,
+            pad_token_id=EOS,
+        ).tolist()
+    read = 1 if model.config.is_encoder_decoder else prompts.shape[1]
+    return [until_end(ids[read:]) for ids in made]
+
+
+def until_end(ids: list[int]) -> list[int]:
+    """Return token ids up to the first end of text, which is included."""
+    return ids[: ids.index(EOS) + 1] if EOS in ids else ids

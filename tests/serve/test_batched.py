@@ -23,7 +23,14 @@ from serve.engines.batched.prefix_cache import PrefixCache
 from serve.engines.batched.scheduler import SPARE_ROWS, Scheduler
 from serve.engines.interface import Generation, Sampling, TokenScore
 from tests.lm import test_ngram
-from tests.serve.released import CAUSAL, EOS, SEQ2SEQ, VOCAB_SIZE, Releases
+from tests.serve.released import (
+    CAUSAL,
+    EOS,
+    SEQ2SEQ,
+    VOCAB_SIZE,
+    Releases,
+    generate_greedily,
+)
 
 LENGTHS, PROMPTS_PER_LENGTH, NEW_TOKENS = (1, 5, 17, 40), 25, 20
 GREEDY = Sampling(temperature=0)
@@ -78,34 +85,16 @@ def at_random_steps(generations: Iterable[Generation], seed: int) -> dict[int, l
     return arrivals
 
 
-def greedy_reference(folder: Path, prompts: torch.Tensor) -> list[list[int]]:
-    """Return what transformers generate, up to the end of text."""
-    model = load_model(folder)
-    with torch.no_grad():
-        made = model.generate(
-            prompts,
-            attention_mask=torch.ones_like(prompts),
-            max_new_tokens=NEW_TOKENS,
-            do_sample=False,
-            pad_token_id=EOS,
-        ).tolist()
-    read = 1 if model.config.is_encoder_decoder else prompts.shape[1]
-    return [until_end(ids[read:]) for ids in made]
-
-
-def until_end(ids: list[int]) -> list[int]:
-    return ids[: ids.index(EOS) + 1] if EOS in ids else ids
-
-
 @pytest.mark.parametrize("name", [*CAUSAL, *SEQ2SEQ])
 def test_greedy_output_is_that_of_transformers(releases: Releases, name: str) -> None:
     """100 prompts of mixed lengths, which arrive at random steps."""
     generator = torch.Generator().manual_seed(1)
     cases: list[tuple[list[int], list[int]]] = []
+    model = load_model(releases(name))
     for length in LENGTHS:
         shape = (PROMPTS_PER_LENGTH, length)
         prompts = torch.randint(1, VOCAB_SIZE, shape, generator=generator)
-        cases += zip(prompts.tolist(), greedy_reference(releases(name), prompts), strict=True)
+        cases += zip(prompts.tolist(), generate_greedily(model, prompts, NEW_TOKENS), strict=True)
     random.Random(2).shuffle(cases)
     generations = [
         Generation(tuple(prompt), NEW_TOKENS, GREEDY, stop_ids=frozenset([EOS]))

@@ -15,9 +15,8 @@ from lm.models.hf_auto import load_model
 from serve.engines.interface import EngineError, Generation, Sampling, TokenScore
 from serve.engines.llama_cpp import LlamaCppEngine, fold_seed
 from serve.models import load_served_model
-from tests.serve.released import EOS, VOCAB_SIZE, Releases
+from tests.serve.released import EOS, VOCAB_SIZE, Releases, generate_greedily
 from tests.serve.served import Parrot
-from tests.serve.test_batched import until_end
 
 pytestmark = pytest.mark.e2e
 SLOTS = 4
@@ -52,19 +51,6 @@ def draw_prompts() -> list[torch.Tensor]:
         torch.randint(1, VOCAB_SIZE, (PROMPTS_PER_LENGTH, length), generator=generator)
         for length in LENGTHS
     ]
-
-
-def generate_greedily(model: Any, prompts: torch.Tensor, tokens: int) -> list[list[int]]:
-    """Return what transformers continue prompts with, up to the end of text."""
-    with torch.no_grad():
-        made = model.generate(
-            prompts,
-            attention_mask=torch.ones_like(prompts),
-            max_new_tokens=tokens,
-            do_sample=False,
-            pad_token_id=EOS,
-        )
-    return [until_end(ids) for ids in made[:, prompts.shape[1] :].tolist()]
 
 
 @pytest.mark.parametrize("name", ["llama", "llama-untied"])
@@ -163,7 +149,8 @@ async def a_generation_that_is_closed_frees_its_slot(engine: LlamaCppEngine) -> 
                 break
     assert engine.load().running == 0
     running = [asyncio.create_task(collect(engine, Generation((4,), 50, GREEDY))) for _ in "abcde"]
-    await asyncio.sleep(0.05)
+    while not engine.load().running:  # noqa: ASYNC110
+        await asyncio.sleep(0.005)
     for task in running[:-1]:
         task.cancel()
     assert len(await running[-1]) == 50

@@ -8,19 +8,15 @@ import pytest
 import torch
 
 from lm.models.embedding.files import Vocabulary, WordVectors
-from lm.models.heads.config import describe
 from lm.models.heads.hf import run_hf_model
-from lm.models.heads.model import reference_outputs
 from lm.models.hf_auto import load_model, load_with_tokenizer
 from serve.engines.batched.loading import load_worker_model
 from serve.engines.batched.text_model import TextTasks, WordVectorTasks
 from serve.engines.interface import Vector
 from serve.models import load_served_model
-from tasks.release.export import TrainedModel
-from tasks.release.finetuned import export_finetuned
 from tests.lm.corpora import tokenizer
 from tests.lm.test_heads import head_config
-from tests.release.test_heads import far_from_start
+from tests.release.test_heads import export_of, far_from_start
 from tests.serve.released import EOS, Releases
 
 TEXTS = [
@@ -43,15 +39,7 @@ def compute(own: TextTasks, task: str, texts: Sequence[Sequence[int]]) -> Vector
 
 def finetuned(architecture: str, task: str, folder: Path, **head: object) -> Path:
     """Export a fine-tuned model with weights far from the start."""
-    model = far_from_start(architecture, head_config(task, **head), vocab_size=300)
-    trained = TrainedModel(
-        describe(model.config, model.head),
-        model.saved_weights(),
-        reference_outputs(model),
-        tokenizer().to_str().encode(),
-        EOS,
-    )
-    export_finetuned(trained, task, folder)
+    export_of(architecture, task, folder, **head)
     return folder
 
 

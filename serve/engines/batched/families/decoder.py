@@ -6,6 +6,7 @@ written by one call.
 Letters as in ``serve.engines.batched.step_model``, H query heads, K key heads, E head size, C context length.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -18,7 +19,7 @@ from serve.engines.batched.step_model import FP32_NOISE, State
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-class DecoderSteps:
+class DecoderSteps(ABC):
     """What Llama's and GPT-2's architecture share; see ``StepModel``."""
 
     noise = FP32_NOISE
@@ -39,19 +40,19 @@ class DecoderSteps:
         self.embedding = weights["embed.weight"]
         self.head = weights.get("head.weight", self.embedding)
 
+    @abstractmethod
     def embed(self, ids_n: Tensor, position_n: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the residual stream before the first layer, float[N, D], and the rotation of each token."""
-        raise NotImplementedError
 
+    @abstractmethod
     def layer(
         self, number: int, x_nd: Tensor, turn: Tensor | None, index: Tensor, attend: Attend
     ) -> Tensor:
         """Return the residual stream after a layer."""
-        raise NotImplementedError
 
+    @abstractmethod
     def predict(self, x_nd: Tensor) -> Tensor:
         """Return logits float[N, V]."""
-        raise NotImplementedError
 
     def start(self, row: int, prompt: Sequence[int]) -> list[int]:  # noqa: ARG002
         """See ``StepModel``: what a row holds past its position is never read."""
