@@ -11,8 +11,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 SCALE = float(os.environ.get("TEST_TIMEOUT_SCALE", "1"))
-WAIT_TIMEOUT_S = 600 * SCALE  # for a condition, a command, or the start of a server
-TEST_TIMEOUT_S = 900 * SCALE  # for a test, with the fixtures that it is the first to need
+WAIT_TIMEOUT_S = 1200 * SCALE  # for a condition, a command, or the start of a server
+TEST_TIMEOUT_S = 1800 * SCALE  # for a test, with the fixtures that it is the first to need
 E2E_TEST_TIMEOUT_S = 3600 * SCALE
 POLL_INTERVAL_S = 0.05  # at first; a condition that takes long to become true is asked less often
 MAX_POLL_INTERVAL_S = 0.5

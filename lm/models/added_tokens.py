@@ -13,7 +13,7 @@ from torch import Tensor
 
 from infra.errors import UserError
 from lm.models.encoder.sections import EncoderConfig
-from lm.models.neural_lm import HEAD, ArchitectureConfig
+from lm.models.neural_lm import HEAD, HEAD_BIAS, ArchitectureConfig
 from lm.models.seq2seq.sections import Seq2SeqConfig
 
 
@@ -45,9 +45,9 @@ def extend_vocabulary(
         )
     count = sum(id_ >= base.vocab_size for id_ in ids.values())
     extended = dict(weights)
-    for name in ("embed.weight", HEAD):
+    for name in ("embed.weight", HEAD, HEAD_BIAS):
         if count and name in weights:
             rows = weights[name]
-            extended[name] = torch.cat([rows, rows.mean(0, keepdim=True).expand(count, -1)])
+            extended[name] = torch.cat([rows, rows.mean(0).expand(count, *rows.shape[1:])])
     config: Any = base
     return replace(config, vocab_size=base.vocab_size + count), extended

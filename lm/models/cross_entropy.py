@@ -13,9 +13,13 @@ GPU_CHUNK_ELEMENTS = 1 << 27  # a GPU wants large products; half a GB in fp32
 
 
 def cross_entropy(
-    hidden_nd: Tensor, weight_vd: Tensor, targets_n: Tensor, label_smoothing: float = 0.0
+    hidden_nd: Tensor,
+    weight_vd: Tensor,
+    targets_n: Tensor,
+    label_smoothing: float = 0.0,
+    bias_v: Tensor | None = None,
 ) -> Tensor:
-    """Return the summed loss in nats of ``softmax(hidden @ weight.T)`` against the targets.
+    """Return the summed loss in nats of ``softmax(hidden @ weight.T + bias)`` against the targets.
 
     Args:
         hidden_nd: float[N, D], the last hidden states.
@@ -23,6 +27,7 @@ def cross_entropy(
         targets_n: int64[N]; rows with a negative target are not counted.
         label_smoothing: fraction of the target that is spread evenly over the vocabulary (Szegedy
             et al. 2016, arXiv:1512.00567, section 7).
+        bias_v: float[V], the head's; ``None``: it has none.
 
     Returns:
         A scalar in fp32. Under autocast the products run in its type, the softmax in fp32.
@@ -35,7 +40,7 @@ def cross_entropy(
     apply: Any = _ChunkedLoss.apply
     # Checked here, because gradients are never enabled inside a Function's forward.
     total: Tensor = apply(
-        hidden_nd, weight_vd, targets_n, dtype, label_smoothing, torch.is_grad_enabled()
+        hidden_nd, weight_vd, bias_v, targets_n, dtype, label_smoothing, torch.is_grad_enabled()
     )
     return total
 
@@ -63,6 +68,7 @@ class _ChunkedLoss(torch.autograd.Function):
         ctx: Any,
         hidden: Tensor,
         weight: Tensor,
+        bias: Tensor | None,
         targets: Tensor,
         dtype: Any,
         label_smoothing: float,
@@ -77,11 +83,15 @@ class _ChunkedLoss(torch.autograd.Function):
             cast = weight.to(dtype)
             grad_hidden = torch.empty_like(hidden) if needs_grad else None
             grad_weight = torch.zeros_like(weight) if needs_grad else None
+            grad_bias = torch.zeros_like(bias) if needs_grad and bias is not None else None
             for start in range(0, hidden.shape[0], rows):
                 part = hidden[start : start + rows].to(dtype)
                 target = targets[start : start + rows].unsqueeze(1)
                 is_counted, index = target >= 0, target.clamp_min(0)
-                log_p = F.log_softmax((part @ cast.T).float(), dim=-1)
+                logits = (part @ cast.T).float()
+                if bias is not None:
+                    logits += bias
+                log_p = F.log_softmax(logits, dim=-1)
                 picked = log_p.gather(1, index)
                 if label_smoothing:
                     picked = (1 - label_smoothing) * picked + label_smoothing * log_p.mean(
@@ -100,13 +110,16 @@ class _ChunkedLoss(torch.autograd.Function):
                     grad = grad.to(dtype)
                     grad_hidden[start : start + rows] = (grad @ cast) * is_counted
                     grad_weight += grad.T @ (part * is_counted)
+                    if grad_bias is not None:
+                        grad_bias += (grad * is_counted).sum(0, dtype=torch.float32)
         if needs_grad:
-            ctx.save_for_backward(grad_hidden, grad_weight)
+            ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
             ctx.scale = scale
         return total
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        grad_hidden, grad_weight = ctx.saved_tensors
+        grad_hidden, grad_weight, grad_bias = ctx.saved_tensors
         factor = grads[0] / ctx.scale
-        return grad_hidden * factor, grad_weight * factor, None, None, None, None
+        grad_bias = None if grad_bias is None else grad_bias * factor
+        return grad_hidden * factor, grad_weight * factor, grad_bias, None, None, None, None

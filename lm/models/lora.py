@@ -98,7 +98,7 @@ def train_embeddings(model: TrainableModel) -> None:
     """
     base = language_model(model)
     for layer in (base.embed, base.head):
-        layer.weight.requires_grad_(True)
+        layer.requires_grad_(True)
 
 
 def merge_lora(model: TrainableModel) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = "model.safetensors"
 HEAD = "head.weight"  # not in the file if it is the embedding
+HEAD_BIAS = "head.bias"
 
 
 class ArchitectureConfig(Protocol):
@@ -103,7 +104,12 @@ class NeuralLM(TrainableModel):
     activation_checkpointing: bool = False
 
     def __init__(
-        self, config: ArchitectureConfig, blocks: list[nn.Module], norm: nn.Module
+        self,
+        config: ArchitectureConfig,
+        blocks: list[nn.Module],
+        norm: nn.Module,
+        *,
+        head_bias: bool = False,
     ) -> None:
         """Add the embedding and the head to a family's own layers."""
         super().__init__()
@@ -111,7 +117,7 @@ class NeuralLM(TrainableModel):
         self.embed = nn.Embedding(config.vocab_size, config.hidden_size)
         self.blocks = nn.ModuleList(blocks)
         self.norm = norm
-        self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=head_bias)
         if config.tie_embeddings:
             self.head.weight = self.embed.weight
 
@@ -186,7 +192,8 @@ class NeuralLM(TrainableModel):
         if targets_bt is None:
             return cast("Tensor", self.head(hidden_btd))
         hidden_nd, targets_n = hidden_btd.flatten(0, 1), targets_bt.flatten()
-        return cross_entropy(hidden_nd, self.head.weight, targets_n, label_smoothing)
+        bias: Tensor | None = self.head.bias
+        return cross_entropy(hidden_nd, self.head.weight, targets_n, label_smoothing, bias)
 
     def saved_weights(self) -> dict[str, Tensor]:
         """Return the weights by name, without a tied head."""

@@ -82,18 +82,19 @@ def test_the_loss_in_chunks_is_the_loss(
         torch.manual_seed(2)
         hidden = torch.randn(50, 16, requires_grad=True)
         weight = torch.randn(97, 16, requires_grad=True)
+        bias = torch.randn(97, requires_grad=True)
         if chunked:
-            loss = cross_entropy(hidden, weight, targets, smoothing)
+            loss = cross_entropy(hidden, weight, targets, smoothing, bias)
         else:
             loss = F.cross_entropy(
-                hidden @ weight.T,
+                hidden @ weight.T + bias,
                 targets,
                 ignore_index=-1,
                 reduction="sum",
                 label_smoothing=smoothing,
             )
         (loss * 0.5).backward()
-        results.append((loss, hidden.grad, weight.grad))
+        results.append((loss, hidden.grad, weight.grad, bias.grad))
     for ours, theirs in zip(*results, strict=True):
         assert ours is not None
         torch.testing.assert_close(ours, theirs)

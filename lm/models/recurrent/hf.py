@@ -38,7 +38,7 @@ def to_hf_weights(
             layer, parameter = rest
             renamed[f"layers.{parameter}_l{layer}"] = weight
         else:
-            renamed[{"embed": "embed_tokens", "head": "lm_head"}[first] + ".weight"] = weight
+            renamed[".".join([{"embed": "embed_tokens", "head": "lm_head"}[first], *rest])] = weight
     if model_config["tie_embeddings"]:
         renamed["lm_head.weight"] = renamed["embed_tokens.weight"]
     return renamed

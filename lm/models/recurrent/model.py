@@ -32,7 +32,7 @@ class Recurrent(NeuralLM):
     carry_state: bool = False
 
     def __init__(self, config: RecurrentConfig, layers: list[RecurrentLayer]) -> None:
-        super().__init__(config, list[nn.Module](layers), nn.Identity())
+        super().__init__(config, list[nn.Module](layers), nn.Identity(), head_bias=True)
         self.regularization = RecurrentRegularization()
         self.init_weights()
 
@@ -49,9 +49,10 @@ class Recurrent(NeuralLM):
             recurrent.variational = config.regularization.variational
 
     def init_weights(self) -> None:
-        """Draw the embedding and the head from uniform(-0.1, 0.1) (Zaremba et al. 2014, 1409.2329)."""
+        """Draw the embedding and the head from uniform(-0.1, 0.1) (Zaremba et al. 2014, 1409.2329); no bias."""
         for weight in {self.embed.weight, self.head.weight}:
             nn.init.uniform_(weight, -0.1, 0.1)
+        nn.init.zeros_(self.head.bias)
         for layer in self.blocks:
             cast("RecurrentLayer", layer).init_weights()
 

@@ -61,7 +61,7 @@ class RecurrentForCausalLM(PreTrainedModel, GenerationMixin):
         size = config.hidden_size
         self.embed_tokens = nn.Embedding(config.vocab_size, size)
         self.layers = LAYERS[config.cell](size, size, config.num_hidden_layers, batch_first=True)
-        self.lm_head = nn.Linear(size, config.vocab_size, bias=False)
+        self.lm_head = nn.Linear(size, config.vocab_size)
         self.post_init()  # type: ignore[no-untyped-call]
 
     def get_input_embeddings(self) -> Any:

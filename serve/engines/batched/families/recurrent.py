@@ -41,6 +41,7 @@ class RecurrentSteps:
         self._flat = [weight for layer in self._layers for weight in layer]
         self._embedding = weights["embed.weight"]
         self._head = weights.get("head.weight", self._embedding).T.contiguous()
+        self._bias = weights["head.bias"]
 
     def start(self, row: int, prompt: Sequence[int]) -> list[int]:
         """See ``StepModel``."""
@@ -57,7 +58,7 @@ class RecurrentSteps:
         hidden, *ends = SCANS[self._kind](inputs, first, *settings)
         for state, end in zip(self._states, ends, strict=True):
             state[:, row] = end[:, 0]
-        return torch.mm(hidden[0, len(ids) - wanted :], self._head)
+        return torch.addmm(self._bias, hidden[0, len(ids) - wanted :], self._head)
 
     def step(self, ids: Sequence[int], positions: Sequence[int]) -> Tensor:  # noqa: ARG002
         """See ``StepModel``."""
@@ -72,7 +73,7 @@ class RecurrentSteps:
             for state, new in zip(before, after, strict=True):
                 state.copy_(new)
             x_bd = after[0]
-        return torch.mm(x_bd, self._head)
+        return torch.addmm(self._bias, x_bd, self._head)
 
     def move(self, source: int, target: int) -> None:
         """See ``StepModel``."""
