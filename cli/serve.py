@@ -131,7 +131,7 @@ def serve(
     import asyncio
 
     from serve.api.app import create_app
-    from serve.api.endpoint import Limits
+    from serve.api.limits import Limits
     from serve.api.run import bind, is_loopback, run, socket_url
     from serve.engines.choice import engine_starter
     from serve.engines.interface import EngineError
@@ -166,6 +166,8 @@ def serve(
         )
         await run(app, bound, grace_s, lambda: _announce(hub, url, as_json=as_json))
 
+    # The threads of a tokenizer would warn of every process that is started later.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         asyncio.run(serve_until_stopped())
     except EngineError as error:
@@ -178,7 +180,7 @@ def _announce(hub: "Hub", url: str, *, as_json: bool) -> None:
         {
             "id": item.id,
             "version": item.target.version,
-            "engine": None if item.engines.engine is None else item.engines.engine.name,
+            "engine": item.engines.all[0].name,
             "digest": item.model.digest,
             "sources": item.sources is not None,
             "sources_error": item.sources_error,
@@ -190,7 +192,7 @@ def _announce(hub: "Hub", url: str, *, as_json: bool) -> None:
         return
     for item in models:
         version = "" if item["version"] is None else f", version {item['version']}"
-        print_message(f"{item['id']}{version}: engine {item['engine'] or 'torch'}")
+        print_message(f"{item['id']}{version}: engine {item['engine']}")
     click.echo(f"{url}  (API: {url}/v1; Ctrl-C ends it)")
 
 

@@ -61,11 +61,16 @@ class Engines:
     engine: Engine | None
     text_model: TextModel | None
 
+    @property
+    def all(self) -> list[Engine | TextModel]:
+        """Each of them once; what generates comes first."""
+        both = (self.engine, self.text_model)
+        return list({id(item): item for item in both if item is not None}.values())
+
     async def close(self) -> None:
-        """End both."""
-        for item in {id(item): item for item in (self.engine, self.text_model)}.values():
-            if item is not None:
-                await item.close()
+        """End all."""
+        for engine in self.all:
+            await engine.close()
 
 
 StartEngines = Callable[[ServedModel], Awaitable[Engines]]

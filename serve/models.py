@@ -6,9 +6,10 @@ It is read without torch and without transformers: the weights belong to the pro
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import file_digest
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer
 
@@ -17,6 +18,10 @@ from infra.errors import UserError
 from lm.models.embedding.files import VOCABULARY_FILE
 from lm.models.model_kind import CAUSAL, COUNTS, MASKED, SEQ2SEQ, VECTORS
 from lm.models.released import MODEL_CONFIG_KEY, TOKENIZER
+from serve.text.length_bound import LengthBound
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 GENERATING = (CAUSAL.name, SEQ2SEQ.name, COUNTS.name)
 CLASSIFICATION, TAGGING, EMBEDDING = "classification", "tagging", "embedding"
@@ -44,9 +49,13 @@ SOURCE_ROOM = 8  # tokens that an encoder reads beyond its context: ends of text
 UNLIMITED = 1 << 31  # tokens
 
 
+class NoChatTemplateError(UserError):
+    """A model was not trained on conversations."""
+
+
 @dataclass(frozen=True)
 class ServedModel:
-    """A released model.
+    """A released model. Methods that take texts block: for seconds with a megabyte.
 
     Attributes:
         name: under which it is served.
@@ -54,6 +63,7 @@ class ServedModel:
         kind: of ``lm.models.model_kind``, or the task of a head: classification, tagging, embedding.
         architecture: ``model_type`` of ``config.json``, such as ``llama``; of counts and vectors the family.
         tokenizer: of ``tokenizers``; it adds the tokens that a fine-tuned model reads around a text.
+        length_bound: of its texts.
         context_length: most tokens of prompt and output together; of an encoder-decoder, of each.
         eos_id: the end of text.
         stop_ids: tokens that end what is generated.
@@ -69,6 +79,7 @@ class ServedModel:
     kind: str
     architecture: str
     tokenizer: Tokenizer
+    length_bound: LengthBound
     context_length: int
     eos_id: int
     stop_ids: frozenset[int]
@@ -93,13 +104,28 @@ class ServedModel:
         """Whether it has vectors for texts."""
         return "embed" in self.tasks
 
+    def tokenize(
+        self, text: str, pair: str | None = None, *, adds_tokens: bool = True
+    ) -> list[int]:
+        """Return the ids of a text, or of a pair, with what the tokenizer adds unless ``adds_tokens`` is false."""
+        # Of the methods of a tokenizer only those for several texts let other threads run meanwhile.
+        texts = [text if pair is None else (text, pair)]
+        [encoding] = self.tokenizer.encode_batch_fast(texts, add_special_tokens=adds_tokens)
+        ids: list[int] = encoding.ids
+        return ids
+
+    def detokenize(self, ids: Sequence[int]) -> str:
+        """Return the text of token ids, with special tokens."""
+        [text] = self.tokenizer.decode_batch([list(ids)], skip_special_tokens=False)
+        return str(text)
+
     def encode_prompt(self, text: str) -> list[int]:
         """Return what the model reads to continue a text: its tokenizer's ids.
 
         An encoder-decoder that restores spans reads the text as in training, with a span left out at its
         end unless the text says itself where.
         """
-        ids: list[int] = self.tokenizer.encode(text).ids
+        ids = self.tokenize(text)
         sentinel = self.tokenizer.token_to_id(SENTINEL)
         if self.kind != SEQ2SEQ.name or sentinel is None or self._adds_tokens:
             return ids
@@ -112,26 +138,44 @@ class ServedModel:
         They are the tokenizer's with what it adds. If it adds nothing, as that of a language model, the text
         begins with an end of text as documents did in training, and for an encoder ends with one.
         """
-        ids: list[int] = self.tokenizer.encode(text, pair).ids
+        ids = self.tokenize(text, pair)
         if self.kind == VECTORS.name or self._adds_tokens:
             return ids
         return [self.eos_id, *ids, *([self.eos_id] if self.architecture in ENCODERS else [])]
 
-    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        """Return the ids of a conversation, up to where the assistant's next turn begins.
+    def render_chat(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """Return the text of a conversation, up to where the assistant's next turn begins.
 
         Args:
             messages: each with ``role`` and ``content``.
 
         Raises:
-            UserError: if the model has no chat template, or the template refuses the messages.
+            NoChatTemplateError: if the model has none.
+            UserError: if its template refuses the messages.
         """
+        from jinja2 import TemplateError
+
+        end = self.tokenizer.id_to_token(self.eos_id)
+        try:
+            return self._chat_template.render(
+                messages=[dict(message) for message in messages],
+                add_generation_prompt=True,
+                bos_token=end,
+                eos_token=end,
+            )
+        except TemplateError as error:
+            raise UserError(
+                f"{self.name}: its chat template refuses the messages: {error}"
+            ) from None
+
+    @cached_property
+    def _chat_template(self) -> "Template":
         from jinja2 import TemplateError
         from jinja2.sandbox import ImmutableSandboxedEnvironment
 
         if self.chat_template is None:
-            raise UserError(
-                f"{self.name} has no chat template: it was not trained on conversations; use completions"
+            raise NoChatTemplateError(
+                f"{self.name} has no chat template: it was not trained on conversations"
             )
 
         def refuse(message: str) -> None:
@@ -139,21 +183,8 @@ class ServedModel:
 
         # As transformers set it up, so that the same template gives the same text.
         environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-        end = self.tokenizer.id_to_token(self.eos_id)
-        try:
-            text = environment.from_string(self.chat_template).render(
-                messages=[dict(message) for message in messages],
-                add_generation_prompt=True,
-                bos_token=end,
-                eos_token=end,
-                raise_exception=refuse,
-            )
-        except TemplateError as error:
-            raise UserError(
-                f"{self.name}: its chat template refuses the messages: {error}"
-            ) from None
-        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
-        return ids
+        environment.globals["raise_exception"] = refuse
+        return environment.from_string(self.chat_template)
 
     @property
     def _adds_tokens(self) -> bool:
@@ -186,6 +217,7 @@ def load_served_model(folder: Path, name: str) -> ServedModel:
             kind=kind,
             architecture=str(config["family"]) if kind == COUNTS.name else "vectors",
             tokenizer=tokenizer,
+            length_bound=LengthBound(tokenizer),
             context_length=UNLIMITED,
             eos_id=eos,
             stop_ids=frozenset([eos]),
@@ -204,6 +236,7 @@ def load_served_model(folder: Path, name: str) -> ServedModel:
         kind=kind,
         architecture=str(config["model_type"]),
         tokenizer=tokenizer,
+        length_bound=LengthBound(tokenizer),
         context_length=int(length),
         eos_id=eos,
         stop_ids=frozenset(_as_list(stops)),

@@ -12,8 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from serve.api.endpoint import Endpoint
-from serve.api.live import RECORD, EventStream, LiveResponse, RequestRecord
+from serve.api.live import EventStream, LiveResponse
 from serve.api.outputs import Choice, SourceUpdate, run_outputs
+from serve.api.record import RECORD, RequestRecord
 from serve.api.schemas import GenerationBody
 from serve.hub import Deployment
 from serve.text.generation import Piece

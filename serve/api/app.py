@@ -15,9 +15,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve.api import chat, completions, texts
 from serve.api.admission import Admission
-from serve.api.endpoint import Endpoint, Limits
+from serve.api.endpoint import Endpoint
 from serve.api.errors import add_error_handlers
 from serve.api.gate import Gate
+from serve.api.limits import Limits
 from serve.api.metrics import Metrics, ModelLoad
 from serve.hub import Deployment, Hub
 from serve.models import CLASSIFICATION, TAGGING
@@ -97,7 +98,7 @@ def create_app(
         app,
         routes=("/", *ROUTES),
         api_keys=api_keys,
-        max_body=limits.max_body,
+        limits=limits,
         count=metrics.count_request,
     )
 
@@ -116,13 +117,8 @@ def _add_state_routes(app: FastAPI, hub: Hub, metrics: Metrics) -> None:
     @app.get("/ready", response_class=Response)
     async def ready() -> Response:
         """Say whether all models can answer."""
-        engines = [
-            item
-            for deployment in hub.deployments
-            for item in (deployment.engines.engine, deployment.engines.text_model)
-            if item is not None
-        ]
-        is_ready = hub.is_ready and all(item.is_ready for item in engines)
+        engines = [engine for item in hub.deployments for engine in item.engines.all]
+        is_ready = hub.is_ready and all(engine.is_ready for engine in engines)
         return _json({"ready": is_ready}, 200 if is_ready else 503)
 
     @app.get("/metrics", response_class=Response)
@@ -162,7 +158,7 @@ def _describe(deployment: Deployment) -> dict[str, Any]:
             "alias": target.alias,
             "digest": model.digest,
             "context_length": model.context_length,
-            "engine": None if engines.engine is None else engines.engine.name,
+            "engine": engines.all[0].name,
             "chat": can_chat,
             "labels": list(model.labels),
             "sources": deployment.sources is not None,
@@ -176,12 +172,12 @@ def _loads(hub: Hub) -> list[ModelLoad]:
     return [
         ModelLoad(
             item.id,
-            item.engines.engine.name,
-            item.target.key,
-            item.engines.engine.load(),
+            engine.name,
+            "" if item.target.version is None else str(item.target.version),
+            engine.load(),
         )
         for item in hub.deployments
-        if item.engines.engine is not None
+        for engine in item.engines.all
     ]
 
 

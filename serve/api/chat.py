@@ -1,5 +1,6 @@
 """``/v1/chat/completions``."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,13 +9,21 @@ from starlette.responses import Response
 
 from infra.errors import UserError
 from serve.api.answers import AnswerFormat
-from serve.api.endpoint import Endpoint, limit_tokens, read_sampling, require_engine
+from serve.api.encoding import check_text_length
+from serve.api.endpoint import (
+    Endpoint,
+    LengthFields,
+    limit_tokens,
+    read_sampling,
+    require_engine,
+)
 from serve.api.errors import ApiError
-from serve.api.live import RequestRecord
 from serve.api.outputs import Choice, sample_several
+from serve.api.record import RequestRecord
 from serve.api.schemas import ChatBody
 from serve.engines.interface import Generation
 from serve.hub import Deployment
+from serve.models import NoChatTemplateError
 from serve.text.generation import Piece, PlacedToken
 from serve.text.tokens import TokenTexts
 
@@ -43,20 +52,22 @@ async def _plan(
     """
     require_engine(deployment)
     model = deployment.model
-    if model.chat_template is None:
-        raise ApiError(
-            400,
-            f"model: {deployment.id} has no chat template: it was not trained on conversations; use "
-            "/v1/completions",
-            param="model",
-            code="no_chat_template",
-        )
-    messages = [item.turn for item in body.messages]
+    turns = [item.turn for item in body.messages]
+    fields = LengthFields("messages", body.limit_field)
+
+    def encode() -> list[int]:
+        text = model.render_chat(turns)
+        check_text_length(text, model, fields.prompt)
+        return model.tokenize(text, adds_tokens=False)
+
     try:
-        ids = model.encode_chat(messages)
+        ids = await asyncio.to_thread(encode)
+    except NoChatTemplateError as error:
+        message = f"model: {error}; use /v1/completions"
+        raise ApiError(400, message, param="model", code="no_chat_template") from None
     except UserError as error:
         raise ApiError(400, str(error), param="messages", code="invalid_value") from None
-    limit = limit_tokens(len(ids), body.limit, None, model, endpoint.limits)
+    limit = limit_tokens(len(ids), body.limit, None, model, endpoint.limits, fields)
     record.prompt_tokens = len(ids)
     generation = Generation(
         tuple(ids),

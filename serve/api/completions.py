@@ -7,16 +7,18 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from serve.api.answers import AnswerFormat
+from serve.api.encoding import encode
 from serve.api.endpoint import (
     Endpoint,
+    LengthFields,
     check_ids,
     limit_tokens,
     read_sampling,
     require_engine,
 )
 from serve.api.errors import ApiError
-from serve.api.live import RequestRecord
 from serve.api.outputs import Choice, echo_prompt, sample_several
+from serve.api.record import RequestRecord
 from serve.api.schemas import MAX_LOGPROBS, CompletionBody
 from serve.engines.interface import Generation
 from serve.hub import Deployment
@@ -25,6 +27,7 @@ from serve.text.tokens import TokenTexts
 
 ROUTE = "/v1/completions"
 DEFAULT_TOKENS = 16  # as OpenAI has it
+FIELDS = LengthFields("prompt", "max_tokens")
 
 
 def add_completions(app: FastAPI, endpoint: Endpoint) -> None:
@@ -49,14 +52,21 @@ async def _plan(
     engine, tokens = require_engine(deployment)
     model = deployment.model
     sampling = read_sampling(body, model)
+    given = body.prompts
+    texts = [prompt for prompt in given if isinstance(prompt, str)]
+    encoded = iter(
+        await encode(texts, model, FIELDS.prompt, lambda: list(map(model.encode_prompt, texts)))
+    )
     prompts: list[tuple[str | None, list[int], int]] = []
-    for prompt in body.prompts:
+    for prompt in given:
         text = prompt if isinstance(prompt, str) else None
-        ids = model.encode_prompt(prompt) if isinstance(prompt, str) else prompt
+        ids = next(encoded) if isinstance(prompt, str) else prompt
         # Every document of the training data follows an end of text.
         ids = ids or [model.eos_id]
         check_ids(ids, model, "prompt")
-        limit = limit_tokens(len(ids), body.max_tokens, DEFAULT_TOKENS, model, endpoint.limits)
+        limit = limit_tokens(
+            len(ids), body.max_tokens, DEFAULT_TOKENS, model, endpoint.limits, FIELDS
+        )
         prompts.append((text, ids, limit))
     record.prompt_tokens = sum(len(ids) for _, ids, _ in prompts)
     if body.logprobs is not None:

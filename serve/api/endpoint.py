@@ -7,33 +7,16 @@ from dataclasses import dataclass
 
 from lm.models.model_kind import SEQ2SEQ
 from serve.api.admission import Admission
+from serve.api.encoding import check_length
 from serve.api.errors import ApiError
-from serve.api.live import RequestRecord
+from serve.api.limits import Limits
 from serve.api.metrics import Metrics
+from serve.api.record import RequestRecord
 from serve.api.schemas import GenerationBody
 from serve.engines.interface import Engine, Sampling, TextModel
 from serve.hub import Deployment, Hub, UnknownModelError
-from serve.models import SOURCE_ROOM, ServedModel
+from serve.models import ServedModel
 from serve.text.tokens import TokenTexts
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Limits of requests.
-
-    Attributes:
-        timeout_s: of a request.
-        max_body: bytes.
-        max_tokens: new tokens of one output.
-        slots: sequences that an engine generates at once.
-        max_queue: requests that may wait.
-    """
-
-    timeout_s: float = 600.0
-    max_body: int = 1 << 20
-    max_tokens: int = 4096
-    slots: int = 16
-    max_queue: int = 256
 
 
 class Endpoint:
@@ -106,6 +89,14 @@ def require_text_model(deployment: Deployment, *, can: bool, what: str) -> TextM
     return model
 
 
+@dataclass(frozen=True)
+class LengthFields:
+    """The fields of a request that decide its length: what holds the prompt, and what limits the output."""
+
+    prompt: str
+    limit: str
+
+
 def check_ids(ids: Sequence[int], model: ServedModel, param: str) -> None:
     """Raise ``ApiError`` if a token id is outside of the vocabulary."""
     size = model.tokenizer.get_vocab_size(with_added_tokens=True)
@@ -120,38 +111,45 @@ def check_ids(ids: Sequence[int], model: ServedModel, param: str) -> None:
 
 
 def limit_tokens(
-    prompt: int, wanted: int | None, default: int | None, model: ServedModel, limits: Limits
+    num_prompt: int,
+    wanted: int | None,
+    default: int | None,
+    model: ServedModel,
+    limits: Limits,
+    fields: LengthFields,
 ) -> int:
     """Return how many tokens to generate at most.
 
     Args:
-        prompt: tokens of the prompt.
+        num_prompt: tokens of the prompt.
         wanted: of the request.
         default: if it says nothing; ``None``: as many as there is room for.
-        model: whose context has to hold both.
+        model: whose context has to hold both; of an encoder-decoder each.
         limits: of the endpoint.
+        fields: of the request, for messages.
 
     Raises:
         ApiError: if they do not fit.
     """
-    context = model.context_length
-    room = context - prompt
-    if model.kind == SEQ2SEQ.name:  # which has a context for each
-        room = context
-        context += SOURCE_ROOM
-    if prompt > context or (room < 1 and wanted != 0) or (wanted or 0) > room:
-        asked = f" and max_tokens is {wanted}" if wanted else ""
+    check_length(num_prompt, model, fields.prompt)
+    context = room = model.context_length
+    if model.kind != SEQ2SEQ.name:
+        room -= num_prompt
+    if room < (wanted or 0) or (room < 1 and wanted != 0):
+        field = fields.limit if wanted and room > 0 else fields.prompt
+        beside = "" if room == context else f" after the {num_prompt} of {fields.prompt}"
         raise ApiError(
             400,
-            f"the prompt has {prompt} tokens{asked}; the context of {model.name} holds {context}",
-            param="max_tokens" if wanted and room > 0 else "prompt",
+            f"{fields.limit}: {max(1, wanted or 0)} new tokens{beside} do not fit in the context of {model.name}, "
+            f"which holds {context}",
+            param=field,
             code="context_length_exceeded",
         )
     if (wanted or 0) > limits.max_tokens:
         raise ApiError(
             400,
-            f"max_tokens: this server generates at most {limits.max_tokens}",
-            param="max_tokens",
+            f"{fields.limit}: this server generates at most {limits.max_tokens}",
+            param=fields.limit,
             code="invalid_value",
         )
     if wanted is not None:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -11,11 +12,13 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from infra.errors import UserError
+from serve.api.record import RECORD, RequestRecord
 from serve.api.schemas import PARAM
 from serve.engines.interface import EngineError
 
 log = logging.getLogger(__name__)
 
+MAX_LOGGED_PARAM = 64  # characters: a field that is not known has a name of the client's choice
 _TYPES = {
     401: "authentication_error",
     404: "not_found_error",
@@ -50,48 +53,76 @@ class ApiError(HTTPException):
         self.code = code
 
 
-def error_body(
-    status: int, message: str, param: str | None = None, code: str | None = None
-) -> bytes:
-    """Return the body of an error."""
-    kind = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
-    error = {"message": message, "type": kind, "param": param, "code": code}
-    return orjson.dumps({"error": error})
+@dataclass(frozen=True)
+class ErrorDescription:
+    """What a client is told of an error: see ``ApiError``."""
+
+    status: int
+    message: str
+    param: str | None = None
+    code: str | None = None
+
+    @property
+    def body(self) -> bytes:
+        """The body of the response."""
+        kind = "server_error" if self.status >= 500 else "invalid_request_error"
+        error = {
+            "message": self.message,
+            "type": _TYPES.get(self.status, kind),
+            "param": self.param,
+            "code": self.code,
+        }
+        return orjson.dumps({"error": error})
+
+    @property
+    def cause(self) -> str:
+        """The cause in a few words, for the log: the message may repeat parts of the request."""
+        code = self.code or HTTPStatus(self.status).name.lower()
+        return code if self.param is None else f"{code}: {self.param[:MAX_LOGGED_PARAM]}"
 
 
-def error_response(error: Exception) -> Response:
-    """Return the response to an error; one that nobody expected is logged, and its text stays here."""
-    status, message, param, code = describe_error(error)
+def error_response(error: Exception, record: RequestRecord) -> Response:
+    """Return the response to an error, and record its cause."""
+    described = describe_error(error, record)
     headers = error.headers if isinstance(error, HTTPException) else None
-    return Response(error_body(status, message, param, code), status, headers, "application/json")
+    return Response(described.body, described.status, headers, "application/json")
 
 
-def describe_error(error: Exception) -> tuple[int, str, str | None, str | None]:
-    """Return the status, message, field and code of an error."""
+def describe_error(error: Exception, record: RequestRecord) -> ErrorDescription:
+    """Return what a client is told of an error, and record its cause.
+
+    One that nobody expected is logged, and its text stays here.
+    """
+    described = _describe(error)
+    record.error = described.cause
+    return described
+
+
+def _describe(error: Exception) -> ErrorDescription:
     if isinstance(error, ApiError):
-        return error.status_code, error.detail, error.param, error.code
+        return ErrorDescription(error.status_code, error.detail, error.param, error.code)
     if isinstance(error, HTTPException):
-        return error.status_code, str(error.detail), None, None
+        return ErrorDescription(error.status_code, str(error.detail))
     if isinstance(error, UserError):
-        return HTTPStatus.BAD_REQUEST, str(error), None, None
+        return ErrorDescription(HTTPStatus.BAD_REQUEST, str(error))
     if isinstance(error, EngineError):
         log.error("the engine failed: %s", error)
         message = f"the engine failed: {error}; try again"
-        return HTTPStatus.SERVICE_UNAVAILABLE, message, None, "engine_failed"
+        return ErrorDescription(HTTPStatus.SERVICE_UNAVAILABLE, message, code="engine_failed")
     log.error("a request failed", exc_info=error)
     message = "the server failed; its log says why"
-    return HTTPStatus.INTERNAL_SERVER_ERROR, message, None, "internal_error"
+    return ErrorDescription(HTTPStatus.INTERNAL_SERVER_ERROR, message, code="internal_error")
 
 
 def add_error_handlers(app: FastAPI) -> None:
     """Let an application give all errors this shape."""
 
-    async def handle(_request: Request, error: Exception) -> Response:
-        return error_response(error)
+    async def handle(request: Request, error: Exception) -> Response:
+        return error_response(error, request.scope[RECORD])
 
-    async def handle_invalid(_request: Request, error: Exception) -> Response:
+    async def handle_invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return error_response(_invalid_request(error.errors()))
+        return error_response(_invalid_request(error.errors()), request.scope[RECORD])
 
     for kind in (HTTPException, UserError, EngineError, Exception):
         app.add_exception_handler(kind, handle)

@@ -1,5 +1,6 @@
-"""What every request passes: its id, API keys, the limit of its body, its log line and its metrics."""
+"""What every request passes: its id, API keys, the limits of its body and its connection, its log line and metrics."""
 
+import asyncio
 import hashlib
 import hmac
 import logging
@@ -13,7 +14,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from infra.log_format import JSON_FIELDS
 from serve.api.errors import ApiError, error_response
-from serve.api.live import CLIENT_GONE, RECORD, RequestRecord
+from serve.api.limits import Limits
+from serve.api.live import StalledClientError
+from serve.api.record import CLIENT_GONE, RECORD, RequestRecord
 from serve.api.run import is_loopback
 
 log = logging.getLogger(__name__)
@@ -33,7 +36,7 @@ class Gate:
         app: what answers.
         routes: the paths that metrics name.
         api_keys: one of them is needed; without any all requests pass.
-        max_body: bytes.
+        limits: of the body and of the time to receive and to send.
         count: is called with route, status and seconds of each request.
     """
 
@@ -43,14 +46,14 @@ class Gate:
         *,
         routes: Sequence[str],
         api_keys: Sequence[str],
-        max_body: int,
+        limits: Limits,
         count: CountRequest,
     ) -> None:
         self._app = app
         self._routes = frozenset(routes)
         # Digests have one length, so comparing them tells nothing of a key's.
         self._keys = [hashlib.sha256(key.encode()).digest() for key in api_keys]
-        self._max_body = max_body
+        self._limits = limits
         self._count = count
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -70,14 +73,16 @@ class Gate:
                     **message,
                     "headers": [*message["headers"], (b"x-request-id", request_id.encode())],
                 }
-            await send(message)
+            await self._send_in_time(send, message, record)
 
         try:
             refusal = self._refuse_host(scope, headers) or self._refuse(scope["path"], headers)
             if refusal is not None:
-                await error_response(refusal)(scope, receive, send_with_id)
+                await error_response(refusal, record)(scope, receive, send_with_id)
             else:
-                await self._app(scope, self._limit(receive), send_with_id)
+                await self._app(scope, self._limit(receive, record), send_with_id)
+        except StalledClientError:
+            log.info("%s: the client does not read; its connection is closed", request_id)
         finally:
             self._log(scope, record)
 
@@ -108,29 +113,57 @@ class Gate:
                     headers={"WWW-Authenticate": "Bearer"},
                 )
         length = headers.get(b"content-length", b"0")
-        if length.isdigit() and int(length) > self._max_body:
+        if length.isdigit() and int(length) > self._limits.max_body:
             return self._too_large()
         return None
 
     def _too_large(self) -> ApiError:
         return ApiError(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            f"the body has more than {self._max_body:,} bytes",
+            f"the body has more than {self._limits.max_body:,} bytes",
             code="body_too_large",
         )
 
-    def _limit(self, receive: Receive) -> Receive:
-        read = 0
+    def _limit(self, receive: Receive, record: RequestRecord) -> Receive:
+        read, is_complete = 0, False
+        timeout_s = self._limits.timeout_s
 
         async def receive_limited() -> Message:
-            nonlocal read
-            message = await receive()
+            nonlocal read, is_complete
+            if is_complete:  # what comes now is the end of the connection
+                return await receive()
+            try:
+                async with asyncio.timeout(record.remaining_s(timeout_s)):
+                    message = await receive()
+            except TimeoutError:
+                raise ApiError(
+                    HTTPStatus.REQUEST_TIMEOUT,
+                    f"the body was not complete after {timeout_s:g} s",
+                    code="deadline_exceeded",
+                    headers={"Connection": "close"},
+                ) from None
             read += len(message.get("body", b""))
-            if read > self._max_body:  # of a body that did not say its length
+            if read > self._limits.max_body:  # of a body that did not say its length
                 raise self._too_large()
+            is_complete = not message.get("more_body", False)
             return message
 
         return receive_limited
+
+    async def _send_in_time(self, send: Send, message: Message, record: RequestRecord) -> None:
+        """Send a part of a response, which waits until the client has read most of those before.
+
+        Raises:
+            StalledClientError: if the client takes too long, with this part or with those before.
+        """
+        limits = self._limits
+        time_left = record.remaining_s(limits.timeout_s + limits.send_timeout_s)
+        try:
+            async with asyncio.timeout(min(limits.send_timeout_s, time_left)):
+                await send(message)
+        except TimeoutError:
+            record.status, record.error = CLIENT_GONE, "client_stalled"
+            raise StalledClientError from None
 
     def _log(self, scope: Scope, record: RequestRecord) -> None:
         path = scope["path"]

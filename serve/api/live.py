@@ -4,37 +4,22 @@ Starlette cancels neither a handler that has not answered yet nor one whose clie
 """
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass, field
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from serve.api.errors import ApiError, describe_error, error_body
+from serve.api.errors import ApiError, describe_error
+from serve.api.record import CLIENT_GONE, RECORD, RequestRecord
 
-RECORD = "gristmill.record"  # the key of a request's record in its scope
-CLIENT_GONE = 499
+PIECE_BYTES = (
+    1 << 16
+)  # of a large body: sending waits until the client has read most of those before
 
 
-@dataclass
-class RequestRecord:
-    """What the log line of a request says beside its route.
-
-    Attributes:
-        start: by the monotonic clock.
-        status: ``None`` until a response begins.
-    """
-
-    id: str
-    start: float = field(default_factory=time.monotonic)
-    status: int | None = None
-    model: str | None = None
-    prompt_tokens: int | None = None
-    generated_tokens: int | None = None
-    first_token_s: float | None = None
-    error: str | None = None
+class StalledClientError(Exception):
+    """The client does not read what is sent."""
 
 
 class LiveResponse(Response):
@@ -42,7 +27,7 @@ class LiveResponse(Response):
 
     Args:
         make: returns the body. Its errors become the response's.
-        timeout_s: after which it is ended.
+        timeout_s: after which the request is ended, counted from its start.
     """
 
     def __init__(self, make: Callable[[], Awaitable[bytes]], timeout_s: float) -> None:
@@ -54,9 +39,13 @@ class LiveResponse(Response):
         """Send it, unless the client goes first."""
 
         async def work() -> None:
-            async with _deadline(self._timeout_s):
+            async with _deadline(scope[RECORD], self._timeout_s):
                 body = await self._make()
-            await Response(body, media_type="application/json")(scope, receive, send)
+            size = str(len(body))
+            await send(_start({"content-type": "application/json", "content-length": size}))
+            for start in range(0, len(body), PIECE_BYTES):
+                await send(_body(body[start : start + PIECE_BYTES]))
+            await send(_END)
 
         await _run_until_gone(work, scope, receive)
 
@@ -66,7 +55,7 @@ class EventStream(Response):
 
     Args:
         events: the data of the events.
-        timeout_s: after which they end.
+        timeout_s: after which they end, counted from the start of the request.
     """
 
     def __init__(self, events: AsyncGenerator[bytes, None], timeout_s: float) -> None:
@@ -80,27 +69,28 @@ class EventStream(Response):
         async def work() -> None:
             started = False
             try:
-                async with _deadline(self._timeout_s), aclosing(self._events) as events:
+                deadline = _deadline(scope[RECORD], self._timeout_s)
+                async with deadline, aclosing(self._events) as events:
                     async for event in events:
                         if not started:
                             await send(_start(_EVENT_HEADERS))
                             started = True
                         await send(_body(b"data: %b\n\n" % event))
+            except StalledClientError:
+                raise
             except Exception as error:
                 if not started:
                     raise
-                status, message, param, code = describe_error(error)
-                scope[RECORD].error = code or message
-                await send(_body(b"data: %b\n\n" % error_body(status, message, param, code)))
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+                await send(_body(b"data: %b\n\n" % describe_error(error, scope[RECORD]).body))
+            await send(_END)
 
         await _run_until_gone(work, scope, receive)
 
 
 @asynccontextmanager
-async def _deadline(timeout_s: float) -> AsyncIterator[None]:
+async def _deadline(record: RequestRecord, timeout_s: float) -> AsyncIterator[None]:
     try:
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout(record.remaining_s(timeout_s)):
             yield
     except TimeoutError:
         message = (
@@ -109,6 +99,7 @@ async def _deadline(timeout_s: float) -> AsyncIterator[None]:
         raise ApiError(504, message, code="deadline_exceeded") from None
 
 
+_END = {"type": "http.response.body", "body": b"", "more_body": False}
 _EVENT_HEADERS = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-store"}
 
 

@@ -16,7 +16,7 @@ _TOKEN_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 
 
 @dataclass(frozen=True)
 class ModelLoad:
-    """What the engine of a model is doing."""
+    """What an engine of a model is doing; without a registry the version is empty."""
 
     model: str
     engine: str
@@ -34,7 +34,7 @@ class _Loads(Collector):
         self._read_queue = read_queue
 
     def collect(self) -> Iterator[Metric]:
-        labels = ["model"]
+        labels = ["model", "engine"]
         running = GaugeMetricFamily("gristmill_running_sequences", "Being generated", labels=labels)
         waiting = GaugeMetricFamily("gristmill_waiting_sequences", "Without a slot", labels=labels)
         slots = GaugeMetricFamily("gristmill_slots", "Generated at once", labels=labels)
@@ -45,12 +45,12 @@ class _Loads(Collector):
             "gristmill_model_info", "Served models", labels=["model", "engine", "version"]
         )
         for item in self._read():
-            key = [item.model]
+            key = [item.model, item.engine]
             running.add_metric(key, item.load.running)
             waiting.add_metric(key, item.load.waiting)
             slots.add_metric(key, item.load.slots)
             cached.add_metric(key, item.load.cached_tokens)
-            info.add_metric([item.model, item.engine, item.version], 1)
+            info.add_metric([*key, item.version], 1)
         requests = GaugeMetricFamily("gristmill_requests_in_progress", "Admitted and not ended")
         requests.add_metric([], self._read_queue())
         yield from (running, waiting, slots, cached, info, requests)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from serve.api.endpoint import Endpoint, require_engine
-from serve.api.live import RequestRecord
+from serve.api.record import RequestRecord
 from serve.engines.interface import Engine, Generation
 from serve.hub import Deployment
 from serve.sources import SourceTracker

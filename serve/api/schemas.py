@@ -209,6 +209,11 @@ class ChatBody(GenerationBody):
         """Most new tokens."""
         return self.max_completion_tokens or self.max_tokens
 
+    @property
+    def limit_field(self) -> str:
+        """The field that says it, or that can."""
+        return "max_completion_tokens" if self.max_tokens is None else "max_tokens"
+
     @model_validator(mode="after")
     def _check_chat(self) -> "ChatBody":
         if self.top_logprobs is not None and not self.logprobs:

@@ -1,5 +1,6 @@
 """Routes of models that say something of texts: vectors, labels, masks, tokens."""
 
+import asyncio
 import base64
 import secrets
 import time
@@ -9,9 +10,11 @@ import orjson
 from fastapi import FastAPI, Request
 from starlette.responses import Response
 
+from serve.api.encoding import check_length, encode
 from serve.api.endpoint import Endpoint, check_ids, require_text_model
 from serve.api.errors import ApiError
-from serve.api.live import RECORD, LiveResponse, RequestRecord
+from serve.api.live import LiveResponse
+from serve.api.record import RECORD, RequestRecord
 from serve.api.schemas import (
     MAX_MASKS,
     ClassifyBody,
@@ -55,7 +58,7 @@ def add_text_routes(app: FastAPI, endpoint: Endpoint) -> None:
         """Return the token ids of a text."""
         async with endpoint.serve(body.model, request.scope[RECORD]) as deployment:
             model = deployment.model
-            ids = model.tokenizer.encode(body.prompt).ids
+            ids = await asyncio.to_thread(model.tokenize, body.prompt)
             value = {"count": len(ids), "max_model_len": model.context_length, "tokens": ids}
             return _json(value)
 
@@ -65,7 +68,7 @@ def add_text_routes(app: FastAPI, endpoint: Endpoint) -> None:
         async with endpoint.serve(body.model, request.scope[RECORD]) as deployment:
             model = deployment.model
             check_ids(body.tokens, model, "tokens")
-            text = model.tokenizer.decode(body.tokens, skip_special_tokens=False)
+            text = await asyncio.to_thread(model.detokenize, body.tokens)
             return _json({"prompt": text})
 
 
@@ -77,7 +80,7 @@ async def _embed(endpoint: Endpoint, body: EmbeddingBody, record: RequestRecord)
     async with endpoint.serve(body.model, record) as deployment:
         model = deployment.model
         embedder = require_text_model(deployment, can=model.embeds, what="has no vectors")
-        texts = _read_texts(body, model)
+        texts = await _read_texts(body, model)
         _check_lengths(texts, model, record)
         vectors = await embedder.embed(texts)
         as_text = body.encoding_format == "base64"
@@ -96,33 +99,21 @@ async def _embed(endpoint: Endpoint, body: EmbeddingBody, record: RequestRecord)
         return orjson.dumps(answer)
 
 
-def _read_texts(body: EmbeddingBody, model: ServedModel) -> list[list[int]]:
-    if isinstance(body.input, str):
-        return [model.encode_text(body.input)]
-    if isinstance(body.input[0], int):
+async def _read_texts(body: EmbeddingBody, model: ServedModel) -> list[list[int]]:
+    if isinstance(body.input, str) or isinstance(body.input[0], int):
         items: list[Any] = [body.input]
     else:
         items = list(body.input)
-    texts = []
+    if isinstance(items[0], str):
+        return await encode(items, model, "input", lambda: list(map(model.encode_text, items)))
     for item in items:
-        if isinstance(item, str):
-            texts.append(model.encode_text(item))
-        else:
-            check_ids(item, model, "input")
-            texts.append(item)
-    return texts
+        check_ids(item, model, "input")
+    return items
 
 
 def _check_lengths(texts: list[list[int]], model: ServedModel, record: RequestRecord) -> None:
     record.prompt_tokens = sum(map(len, texts))
-    longest = max(map(len, texts))
-    if longest > model.context_length:
-        raise ApiError(
-            400,
-            f"input: a text has {longest} tokens; {model.name} reads {model.context_length}",
-            param="input",
-            code="context_length_exceeded",
-        )
+    check_length(max(map(len, texts)), model, "input")
 
 
 async def _classify(endpoint: Endpoint, body: ClassifyBody, record: RequestRecord) -> bytes:
@@ -134,10 +125,13 @@ async def _classify(endpoint: Endpoint, body: ClassifyBody, record: RequestRecor
         if model.kind == TAGGING:
             data = [await _tag(deployment, item, record) for item in given]
         else:
-            texts = [
-                model.encode_text(item) if isinstance(item, str) else model.encode_text(*item)
-                for item in given
-            ]
+            pairs = [(item,) if isinstance(item, str) else tuple(item) for item in given]
+            texts = await encode(
+                (text for pair in pairs for text in pair),
+                model,
+                "input",
+                lambda: [model.encode_text(*pair) for pair in pairs],
+            )
             _check_lengths(texts, model, record)
             probabilities = (await classifier.classify(texts)).tolist()
             data = [_label(model, row) for row in probabilities]
@@ -169,8 +163,12 @@ async def _tag(deployment: Deployment, text: Any, record: RequestRecord) -> dict
     model = deployment.model
     if not isinstance(text, str):
         raise ApiError(400, "input: a tagger reads texts, no pairs", param="input")
-    encoding = model.tokenizer.encode(text)
-    ids = model.encode_text(text)
+    encoding, ids = await encode(
+        (text,),
+        model,
+        "input",
+        lambda: (model.tokenizer.encode_batch([text])[0], model.encode_text(text)),
+    )
     before = record.prompt_tokens or 0
     _check_lengths([ids], model, record)
     record.prompt_tokens = before + len(ids)
@@ -196,19 +194,19 @@ async def _fill_mask(endpoint: Endpoint, body: FillMaskBody, record: RequestReco
         assert model.mask_id is not None
         mask = str(model.tokenizer.id_to_token(model.mask_id))
         text = body.input.replace(MASK, mask)
-        ids = model.encode_text(text)
+        ids = await encode((text,), model, "input", lambda: model.encode_text(text))
         if model.mask_id not in ids:
             message = f"input: the text has no mask; write {mask} or {MASK}"
             raise ApiError(400, message, param="input", code="no_mask")
         if (masks := ids.count(model.mask_id)) > MAX_MASKS:
             raise ApiError(400, f"input: {masks} masks; at most {MAX_MASKS}", param="input")
         _check_lengths([ids], model, record)
-        found = await filler.fill_mask(ids, body.top_k)
+        predictions = await filler.fill_mask(ids, body.top_k)
         parts = text.split(mask)
         data = []
-        for number, tokens in enumerate(found):
+        for number, tokens in enumerate(predictions):
             before, after = mask.join(parts[: number + 1]), mask.join(parts[number + 1 :])
-            spelled = [(token, model.tokenizer.decode([token]), p) for token, p in tokens]
+            words = [model.tokenizer.decode([token]) for token, _ in tokens]
             data.append(
                 [
                     {
@@ -217,7 +215,7 @@ async def _fill_mask(endpoint: Endpoint, body: FillMaskBody, record: RequestReco
                         "score": probability,
                         "sequence": before + word + after,
                     }
-                    for token, word, probability in spelled
+                    for word, (token, probability) in zip(words, tokens, strict=True)
                 ]
             )
         return orjson.dumps({"object": "list", "model": deployment.id, "data": data})

@@ -150,8 +150,15 @@ class TextModel(Protocol):
     """
 
     @property
+    def name(self) -> str:
+        """See ``Engine``."""
+
+    @property
     def is_ready(self) -> bool:
         """See ``Engine``."""
+
+    def load(self) -> Load:
+        """See ``Engine``; what is said of texts takes no slot."""
 
     async def embed(self, texts: Sequence[Sequence[int]]) -> Vector:
         """Return a vector of length 1 per text, float32[n, D]: the mean of its last hidden states.

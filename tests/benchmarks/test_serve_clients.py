@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.serve_clients import Endpoint, LoadResult, complete, disconnect, load
 from serve.api.app import create_app
-from serve.api.endpoint import Limits
+from serve.api.limits import Limits
 from serve.hub import Hub
 from tests.serve.served import Parrot, model_folder, serving, source, starter
 

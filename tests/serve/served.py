@@ -67,7 +67,7 @@ class Parrot:
         self.fail_at: int | None = None
         self.slots = slots
         self.running = 0
-        self.most_running = 0
+        self.max_running = 0
         self.generated = 0
         self.closed = False
         self._room = asyncio.Semaphore(slots)
@@ -77,7 +77,7 @@ class Parrot:
         shift = generation.sampling.seed if generation.sampling.temperature else 0
         async with self._room:
             self.running += 1
-            self.most_running = max(self.most_running, self.running)
+            self.max_running = max(self.max_running, self.running)
             try:
                 for step in range(generation.max_new_tokens):
                     if self.closed or self.fail_at == step:

@@ -8,7 +8,7 @@ import openai
 import pytest
 
 from serve.api.app import create_app
-from serve.api.endpoint import Limits
+from serve.api.limits import Limits
 from serve.hub import Hub
 from tests.serve.served import (
     CONTEXT,
@@ -348,7 +348,7 @@ def test_metrics_count_requests_and_tokens(served: Served) -> None:
     assert served.metric(name) == before + 1
     assert served.metric(tokens) == generated + 7
     assert served.metric('gristmill_time_to_first_token_seconds_count{model="plain"}') > 0
-    assert served.metric('gristmill_slots{model="plain"}') == 4
+    assert served.metric('gristmill_slots{engine="parrot",model="plain"}') == 4
     assert served.metric("gristmill_requests_in_progress") == 0
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from infra.store.storage import Storage
 from serve.api.app import create_app
-from serve.api.endpoint import Limits
+from serve.api.limits import Limits
 from serve.hub import Engines, Hub, ModelSource, Target
 from serve.models import ServedModel
 from tests.limits import WAIT_TIMEOUT_S, wait_for
@@ -91,7 +91,7 @@ def test_requests_beyond_the_queue_are_told_when_to_come_back(tmp_path: Path) ->
             connection.close()
         wait_for(lambda: running.served.metric(name) == 0)
         assert running.served.post(COMPLETIONS, prompt="x", max_tokens=1)["choices"]
-        assert running.parrot.most_running == 1
+        assert running.parrot.max_running == 1
 
 
 def test_a_request_ends_at_its_deadline(tmp_path: Path) -> None:

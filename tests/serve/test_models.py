@@ -13,7 +13,7 @@ from infra.dataset.manifest import FileRecord
 from infra.errors import UserError
 from lm.objectives.chat import TEMPLATE, TURN_END
 from lm.scoring.load import weights_digest
-from serve.models import load_served_model
+from serve.models import NoChatTemplateError, load_served_model
 from tests.serve.released import CONTEXT_LENGTH, EOS, MODELS, Releases
 
 KINDS = {"t5": "seq2seq", "bahdanau": "seq2seq", "bert": "masked", "modernbert": "masked"}
@@ -62,9 +62,10 @@ def test_a_conversation_is_encoded_as_transformers_do(releases: Releases, tmp_pa
         {"role": "user", "content": f"Who ground\n the corn? {TURN_END}"},
     ]
     expected = own.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-    assert served.encode_chat(messages) == expected
-    with pytest.raises(UserError, match="chat template"):
-        load_served_model(releases("llama"), "x").encode_chat(messages)
+    text = served.render_chat(messages)
+    assert served.tokenize(text, adds_tokens=False) == expected
+    with pytest.raises(NoChatTemplateError):
+        load_served_model(releases("llama"), "x").render_chat(messages)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 
 from flows.steps import STEPS
 from serve.api.app import create_app
-from serve.api.endpoint import Limits
+from serve.api.limits import Limits
 from serve.engines.interface import Vector
 from serve.hub import Engines, Hub, ModelSource
 from serve.models import ServedModel

@@ -8,7 +8,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 
 from serve.api.app import create_app
-from serve.api.endpoint import Limits
+from serve.api.limits import Limits
 from serve.hub import Hub
 from tests.serve.served import Parrot, model_folder, serving, source, starter
 
