@@ -136,6 +136,7 @@ def serve(
     from serve.engines.choice import engine_starter
     from serve.engines.interface import EngineError
     from serve.hub import Hub
+    from serve.scratch import delete_abandoned
 
     keys = _read_keys(api_key_file)
     if not (keys or allow_anonymous or is_loopback(host)):
@@ -154,25 +155,29 @@ def serve(
     url = socket_url(bound)
     limits = Limits(timeout_s, max_body, max_tokens, slots, max_queue)
 
-    async def serve_until_stopped() -> None:
+    async def serve_until_stopped() -> bool:
         hub = Hub(sources, engine_starter(engine, slots))
-        try:
-            await hub.start()
-        except BaseException:
-            await hub.close()
-            raise
         app = create_app(
             hub, limits, api_keys=keys, poll_interval_s=poll_interval_s if is_recipe else None
         )
-        await run(app, bound, grace_s, lambda: _announce(hub, url, as_json=as_json))
+        return await run(
+            app,
+            bound,
+            grace_s,
+            prepare=hub.start,
+            on_start=lambda: _announce(hub, url, as_json=as_json),
+        )
 
     # The threads of a tokenizer would warn of every process that is started later.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    delete_abandoned()
     try:
-        asyncio.run(serve_until_stopped())
+        has_answered = asyncio.run(serve_until_stopped())
     except EngineError as error:
         raise UserError(f"{model}: {error}") from error
-    print_message(f"{url} no longer answers")
+    print_message(
+        f"{url} no longer answers" if has_answered else f"{model}: stopped while it was loaded"
+    )
 
 
 def _announce(hub: "Hub", url: str, *, as_json: bool) -> None:
@@ -261,11 +266,11 @@ def _recipe_models(path: str, versions: Sequence[str], storage: str | None) -> "
             )
     sources = {}
     for text in versions:
-        found = resolve_version(store, recipe.name, text)
+        version = resolve_version(store, recipe.name, text)
         alias = _alias(text)
-        name = found.model
+        name = version.model
         if alias != CHAMPION:
-            name += f"{SEPARATOR}{alias or found.number}"
+            name += f"{SEPARATOR}{alias or version.number}"
         if name in sources:
             raise UserError(f"{text}: {name} is named twice")
         sources[name] = ModelSource(name, _finder(store, recipe.name, text, alias))

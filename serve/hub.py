@@ -2,17 +2,17 @@
 
 import asyncio
 import logging
-import tempfile
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from infra.errors import UserError
 from infra.store.storage import Storage
 from serve.engines.interface import Engine, TextModel
 from serve.models import ServedModel, load_served_model
+from serve.scratch import ScratchFolder
 from serve.sources import SourceFinder
 from serve.text.tokens import TokenTexts
 
@@ -92,7 +92,7 @@ class Deployment:
     tokens: TokenTexts | None
     sources: SourceFinder | None
     sources_error: str | None
-    scratch: tempfile.TemporaryDirectory[str] | None
+    scratch: ScratchFolder | None
     created: int = field(default_factory=lambda: int(time.time()))
     users: int = 0
     retired: bool = False
@@ -101,7 +101,7 @@ class Deployment:
         """End its engines, and delete what was downloaded."""
         await self.engines.close()
         if self.scratch is not None:
-            self.scratch.cleanup()
+            await asyncio.to_thread(self.scratch.delete)
 
 
 @dataclass(frozen=True)
@@ -158,15 +158,19 @@ class Hub:
         return len(self._deployments) == len(self._sources)
 
     async def start(self) -> None:
-        """Start all models.
+        """Start all models, or none.
 
         Raises:
             UserError: if one cannot be served.
             EngineError: if its engine does not start.
         """
-        for source in self._sources.values():
-            target = await asyncio.to_thread(source.find)
-            self._deployments[source.id] = await self._deploy(source.id, target)
+        try:
+            for source in self._sources.values():
+                target = await asyncio.to_thread(source.find)
+                self._deployments[source.id] = await self._deploy(source.id, target)
+        except BaseException:
+            await self.close()
+            raise
 
     @asynccontextmanager
     async def use(self, name: str | None) -> AsyncIterator[Deployment]:
@@ -255,27 +259,47 @@ class Hub:
     async def _deploy(self, name: str, target: Target) -> Deployment:
         scratch = None
         path = target.folder.local_path()
-        if path is None:
-            scratch = tempfile.TemporaryDirectory(prefix="gristmill-serve-")
-            path = Path(scratch.name)
         try:
-            if scratch is not None:
-                await asyncio.to_thread(_download, target.folder, path)
+            if path is None:
+                scratch = await _download(target.folder)
+                path = scratch.path
             model = await asyncio.to_thread(load_served_model, path, name)
             tokens = TokenTexts(model.tokenizer) if model.generates else None
             sources, why = await asyncio.to_thread(_open_sources, target, model)
             engines = await self._start_engines(model)
         except BaseException:
             if scratch is not None:
-                scratch.cleanup()
+                scratch.delete()
             raise
         return Deployment(name, target, model, engines, tokens, sources, why, scratch)
 
 
-def _download(folder: Storage, path: Path) -> None:
-    for name in folder.list_files():
-        (path / name).parent.mkdir(parents=True, exist_ok=True)
-        folder.download(name, path / name)
+async def _download(folder: Storage) -> ScratchFolder:
+    """Copy a folder to this machine; if that is cancelled, the file that is on its way is the last."""
+    is_cancelled = threading.Event()
+
+    def download() -> ScratchFolder:
+        scratch = ScratchFolder()
+        try:
+            for name in folder.list_files():
+                path = scratch.path / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                folder.download(name, path)
+                if is_cancelled.is_set():
+                    break
+        except BaseException:
+            scratch.delete()
+            raise
+        return scratch
+
+    downloading = asyncio.ensure_future(asyncio.to_thread(download))
+    try:
+        return await asyncio.shield(downloading)
+    except asyncio.CancelledError:
+        is_cancelled.set()
+        with suppress(Exception):  # it was deleted
+            (await downloading).delete()
+        raise
 
 
 def _open_sources(target: Target, model: ServedModel) -> tuple[SourceFinder | None, str | None]:

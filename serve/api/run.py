@@ -5,7 +5,7 @@ import ipaddress
 import logging
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 import uvicorn
@@ -51,14 +51,26 @@ def socket_url(bound: socket.socket) -> str:
 
 
 class _Server(uvicorn.Server):
-    """A server that ends without an error when it is told to."""
+    """A server that ends without an error when it is told to, also while it prepares."""
 
-    def __init__(self, config: uvicorn.Config, on_start: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        prepare: Callable[[], Awaitable[None]],
+        on_start: Callable[[], None],
+    ) -> None:
         super().__init__(config)
+        self._prepare = prepare
         self._on_start = on_start
+        self._preparing: asyncio.Future[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, and say so."""
+        """Prepare, listen, and say so."""
+        self._preparing = asyncio.ensure_future(self._prepare())
+        await asyncio.wait([self._preparing])
+        if self._preparing.cancelled():
+            return
+        self._preparing.result()
         await super().startup(sockets)
         if self.started:
             self._on_start()
@@ -81,19 +93,29 @@ class _Server(uvicorn.Server):
             self.force_exit = True
             return
         self.should_exit = True
+        if self._preparing is not None and not self._preparing.done():
+            log.info("%s: the start is abandoned", signal.Signals(number).name)
+            self._preparing.cancel()
+            return
         running = len(self.server_state.tasks)
         log.info("%s: %d requests are finished first", signal.Signals(number).name, running)
 
 
 async def run(
-    app: ASGIApp, bound: socket.socket, grace_s: int, on_start: Callable[[], None]
-) -> None:
-    """Serve until SIGINT or SIGTERM.
+    app: ASGIApp,
+    bound: socket.socket,
+    grace_s: int,
+    *,
+    prepare: Callable[[], Awaitable[None]],
+    on_start: Callable[[], None],
+) -> bool:
+    """Serve until SIGINT or SIGTERM; return whether it came so far that requests were answered.
 
     Args:
         app: what answers.
         bound: the address.
         grace_s: how long running requests may take then; later they are ended.
+        prepare: is awaited before requests are accepted, and cancelled by a signal. Its errors are raised.
         on_start: is called when requests are answered.
     """
     config = uvicorn.Config(
@@ -106,4 +128,6 @@ async def run(
         backlog=BACKLOG,
         ws="none",
     )
-    await _Server(config, on_start).serve(sockets=[bound])
+    server = _Server(config, prepare, on_start)
+    await server.serve(sockets=[bound])
+    return server.started

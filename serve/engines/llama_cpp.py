@@ -8,7 +8,6 @@ because it is the request that says which tokens end a generation.
 import asyncio
 import json
 import logging
-import tempfile
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, suppress
@@ -23,6 +22,7 @@ from serve.engines.child import module_command, module_environment
 from serve.engines.interface import Engine, EngineError, Generation, Load, TokenScore
 from serve.engines.llama_cpp_server import READY
 from serve.models import ServedModel
+from serve.scratch import ScratchFolder
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +51,8 @@ class LlamaCppEngine:
         self._model = model
         self._slots = slots
         self._other = other
-        self._scratch = tempfile.TemporaryDirectory(prefix="gristmill-llama-")
-        self._socket = str(Path(self._scratch.name, "llama.sock"))
+        self._scratch = ScratchFolder()
+        self._socket = str(self._scratch.path / "llama.sock")
         self._process: Process | None = None
         self._serves = False  # the process has loaded the model, and was not seen to die
         self._log = b""
@@ -70,10 +70,14 @@ class LlamaCppEngine:
             EngineError: if it does not load the model.
         """
         engine = cls(model, slots, other)
+        writing = asyncio.ensure_future(asyncio.to_thread(_write_model, model, engine._model_path))
         try:
-            await asyncio.to_thread(_write_model, model, engine._model_path)
+            await asyncio.shield(writing)
             await engine._ensure_running()
         except BaseException:
+            await asyncio.wait(
+                [writing]
+            )  # a thread cannot be cancelled, and its file is deleted now
             await engine.close()
             raise
         return engine
@@ -125,11 +129,11 @@ class LlamaCppEngine:
         self._closed = True
         await self._end_process()
         await self._other.close()
-        self._scratch.cleanup()
+        self._scratch.delete()
 
     @property
     def _model_path(self) -> Path:
-        return Path(self._scratch.name, "model.gguf")
+        return self._scratch.path / "model.gguf"
 
     async def _complete(self, generation: Generation) -> AsyncGenerator[TokenScore, None]:
         await self._ensure_running()
