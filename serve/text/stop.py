@@ -22,20 +22,20 @@ class StopFinder:
         if not self._stops:
             return text, False
         held = self._held + text
-        found = [start for stop in self._stops if (start := held.find(stop)) >= 0]
+        starts = [start for stop in self._stops if (start := held.find(stop)) >= 0]
         # A longer stop that begins earlier may still be incomplete: it would win.
         size = self._possible_stop(held)
-        if found and min(found) <= len(held) - size:
+        if starts and min(starts) <= len(held) - size:
             self._held = ""
-            return held[: min(found)], True
+            return held[: min(starts)], True
         self._held = held[len(held) - size :]
         return held[: len(held) - size], False
 
     def finish(self) -> tuple[str, bool]:
         """Return what was held back, as nothing follows, and whether a stop sequence ends it."""
         held, self._held = self._held, ""
-        found = [start for stop in self._stops if (start := held.find(stop)) >= 0]
-        return (held[: min(found)], True) if found else (held, False)
+        starts = [start for stop in self._stops if (start := held.find(stop)) >= 0]
+        return (held[: min(starts)], True) if starts else (held, False)
 
     def _possible_stop(self, text: str) -> int:
         """Return the size of the longest end of a text with which a stop sequence begins."""

@@ -63,18 +63,18 @@ class SourceTracker:
             ``first``: so many passages stay as they were. ``passages``: replace all others. ``longest``: tokens
             of the longest run. ``min_tokens``: of a passage. ``None`` if no passage changed.
         """
-        found = self.passages.passages(text)
-        common = zip(found, self._known, strict=False)
+        passages = self.passages.passages(text)
+        common = zip(passages, self._known, strict=False)
         first = next((n for n, (new, old) in enumerate(common) if new != old), None)
         if first is None:
-            first = min(len(found), len(self._known))
-        is_same = first == len(found) == len(self._known)
-        self._known = found
+            first = min(len(passages), len(self._known))
+        is_same = first == len(passages) == len(self._known)
+        self._known = passages
         if is_same and not final:
             return None
         return {
             "first": first,
-            "passages": [passage.to_json() for passage in found[first:]],
+            "passages": [passage.to_json() for passage in passages[first:]],
             "longest": self.passages.longest,
             "min_tokens": self.passages.min_tokens,
         }

@@ -94,7 +94,7 @@ class PassageTracker:
 
     def passages(self, text: str) -> list[Passage]:
         """Return the passages of the whole text so far, in its order."""
-        found: dict[tuple[int, int], Passage] = {}
+        by_bounds: dict[tuple[int, int], Passage] = {}
         for before, reading in zip(BEFORE, self._readings, strict=True):
             encoding = self._tokenizer.encode(before + text, add_special_tokens=False)
             reading.update(np.array(encoding.ids, np.int64))
@@ -104,12 +104,12 @@ class PassageTracker:
                 start += len(text[start:end]) - len(text[start:end].lstrip())
                 length = run.end - run.start
                 passage = Passage(start, end, text[start:end], length, run.count, run.places)
-                found.setdefault((start, end), passage)
+                by_bounds.setdefault((start, end), passage)
         self.longest = max(reading.longest for reading in self._readings)
         passages, longest_end = [], 0
-        for start, end in sorted(found, key=lambda bounds: (bounds[0], -bounds[1])):
+        for start, end in sorted(by_bounds, key=lambda bounds: (bounds[0], -bounds[1])):
             if end > longest_end:
-                passages.append(found[start, end])
+                passages.append(by_bounds[start, end])
                 longest_end = end
         return passages
 

@@ -82,10 +82,10 @@ def find_sources(
             tokenizer = Tokenizer.from_buffer(index.tokenizer)
             tracker = PassageTracker(index, tokenizer, runs, min_tokens, limit)
             passages = tracker.passages(text)
-            found = TextSources(
+            sources = TextSources(
                 record.recipe, record.run, entry.path, min_tokens, tracker.longest, passages
             )
-            result.append(found)
+            result.append(sources)
     if not result:
         raise NoIndexError(
             f"{storage.url}: the latest run of {', '.join(names)} has no index of its training data; "

@@ -101,10 +101,10 @@ def head_tasks(model: Any, head: HeadConfig) -> NeuralTasks:
     """Return the tasks of a fine-tuned model of transformers, of ``lm.models.hf_auto.load_model``."""
 
     def outputs(rows_bt: Tensor) -> Tensor:
-        found = run_hf_model(model, head, rows_bt)
+        output = run_hf_model(model, head, rows_bt)
         if head.task == "embedding":
-            return found
-        return found.sigmoid() if head.multi_label else found.softmax(-1)
+            return output
+        return output.sigmoid() if head.multi_label else output.softmax(-1)
 
     return NeuralTasks(outputs)
 
@@ -123,8 +123,8 @@ class WordVectorTasks:
 
     def _embed(self, ids: Sequence[int]) -> Vector:
         words = WORD.findall(self._tokenizer.decode(list(ids)))
-        found = [vector for word in words if (vector := self._vectors.vector(word)) is not None]
-        mean = np.mean(found, axis=0) if found else np.zeros(self._vectors.vectors.shape[1])
+        known = [vector for word in words if (vector := self._vectors.vector(word)) is not None]
+        mean = np.mean(known, axis=0) if known else np.zeros(self._vectors.vectors.shape[1])
         length = float(np.linalg.norm(mean))
         return np.asarray(mean / length if length else mean, np.float32)
 

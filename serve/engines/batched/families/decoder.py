@@ -34,7 +34,7 @@ class DecoderSteps(ABC):
         per_head = config.context_length
         per_row = config.num_kv_heads * per_head
         first = torch.arange(2)[:, None] * (rows * per_row)
-        self._places = (first + torch.arange(config.num_kv_heads) * per_head).flatten()
+        self._head_offsets = (first + torch.arange(config.num_kv_heads) * per_head).flatten()
         self._per_row = per_row
         self._time = torch.arange(config.context_length)
         self.embedding = weights["embed.weight"]
@@ -102,7 +102,7 @@ class DecoderSteps(ABC):
         return self.predict(self._run(torch.tensor(ids), position_b, self._time[:batch], attend))
 
     def _run(self, ids_n: Tensor, position_n: Tensor, row_n: Tensor, attend: Attend) -> Tensor:
-        index = ((row_n * self._per_row + position_n)[:, None] + self._places).flatten()
+        index = ((row_n * self._per_row + position_n)[:, None] + self._head_offsets).flatten()
         x_nd, turn = self.embed(ids_n, position_n)
         for number in range(self.config.num_layers):
             x_nd = self.layer(number, x_nd, turn, index, attend)
