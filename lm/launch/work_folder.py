@@ -1,6 +1,5 @@
 """The folder in which a model is trained until it is committed: it survives a crash."""
 
-import fcntl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from infra.config import flatten_sections
 from infra.dataset.fingerprint import json_sha256
 from infra.dataset.stage import DatasetSpec
 from infra.store.cache_dir import cache_root
+from infra.store.file_lock import file_lock
 from infra.store.storage import Storage
 from lm.config.loop import LoopConfig
 
@@ -46,13 +46,9 @@ def fixed_config(spec: DatasetSpec) -> dict[str, Any]:
 @contextmanager
 def folder_lock(folder: Path, on_wait: Callable[[], None]) -> Iterator[None]:
     """Wait until no other process trains in this folder; ``on_wait`` is called if one does."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f"{folder.name}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            on_wait()
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with file_lock(folder.with_name(f"{folder.name}.lock"), on_wait):
+        folder.mkdir(exist_ok=True)
         yield
 
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from infra.compute.cluster import DaskCluster
 from infra.compute.cluster_config import ClusterConfig
+from infra.compute.progress import Progress
 from infra.dataset.dataset import Dataset
 from infra.dataset.stage import Context, DatasetSpec, Stage, WorkUnit, build_dataset
 from infra.errors import UserError
@@ -121,10 +122,17 @@ def _crawl(
 ) -> Dataset:
     """Crawl from this process: its disk keeps what was fetched if the run is interrupted."""
     from tasks.acquire.web.run import crawl_site, spool_folder
-    from tasks.acquire.web.spool import remove_spool
+    from tasks.acquire.web.spool import own_spool
 
     here = replace(ctx, cluster=DaskCluster(ClusterConfig(workers=0)))
     unit = WorkUnit(key="crawl", payload=(source, spec.fingerprint, ctx.reporter, removals))
-    dataset = build_dataset(here, spec, [unit], crawl_site)
-    remove_spool(spool_folder(spec.fingerprint))
-    return dataset
+
+    def report_wait() -> None:
+        message = "waiting for another run that crawls this site"
+        ctx.reporter.update(
+            Progress(STAGE_NAME, source.name, 0, source.max_pages, message, units="pages")
+        )
+
+    # Committed before it is free: a run that waited finds the data set, or a folder without a crawl.
+    with own_spool(spool_folder(spec.fingerprint), report_wait):
+        return build_dataset(here, spec, [unit], crawl_site)

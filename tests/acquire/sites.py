@@ -15,6 +15,7 @@ from infra.compute.progress import NullReporter, Progress
 from infra.dataset.stage import Context
 from infra.store.storage import Storage
 from tasks.acquire.web.config import WebSource
+from tests.limits import WAIT_TIMEOUT_S
 
 HUGE = 50_000_000
 
@@ -47,13 +48,15 @@ def html(title: str, *links: str, head: str = "", words: int = 120) -> Reply:
 
 
 class Site:
-    """Pages by path. `requests` has every request in the order of arrival."""
+    """Pages by path. `requests` has every request in the order of arrival; `is_open` lets them be answered."""
 
     def __init__(self, pages: Mapping[str, Reply], delay: float = 0.0) -> None:
         self.pages = dict(pages)
         self.requests: list[tuple[float, str, dict[str, str]]] = []
         self.delay = delay
         self.url = ""
+        self.is_open = threading.Event()
+        self.is_open.set()
 
     @property
     def paths(self) -> list[str]:
@@ -71,6 +74,7 @@ def serve(site: Site) -> Iterator[Site]:
         def do_GET(self) -> None:
             site.requests.append((time.monotonic(), self.path, dict(self.headers)))
             reply = site.pages.get(self.path, Reply(b"not here", status=404))
+            site.is_open.wait(WAIT_TIMEOUT_S)
             time.sleep(reply.wait or site.delay)
             self.send_response(reply.status)
             if reply.content_type is not None:

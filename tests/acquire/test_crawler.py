@@ -8,6 +8,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -254,6 +255,19 @@ def test_a_second_run_fetches_nothing(tmp_path: Path) -> None:
         assert ACQUIRE.bind(source=source(site, recrawl="daily")).lookup(ctx)[1] is None
         assert ACQUIRE.bind(source=source(site, max_pages=3)).lookup(ctx)[1] is None
         assert len(site.paths) == 5
+
+
+def test_two_runs_at_once_crawl_a_site_once(tmp_path: Path) -> None:
+    listeners = Listener(), Listener()
+    with serve(Site(tree(5))) as site, ThreadPoolExecutor(2) as pool:
+        site.is_open.clear()
+        runs = [pool.submit(crawl, tmp_path, source(site), listener) for listener in listeners]
+        wait_for(lambda: any("waiting" in p.message for one in listeners for p in one.received))
+        site.is_open.set()
+        first, second = (run.result() for run in runs)
+        assert first.manifest == second.manifest
+        assert len(site.paths) == 5
+    assert list(spool.spool_root().iterdir()) == []
 
 
 def test_delays_are_observed_and_a_longer_crawl_delay_applies(tmp_path: Path) -> None:

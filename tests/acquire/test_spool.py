@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from infra.formats.warc import Capture
-from tasks.acquire.web.spool import Spool, lock_spool, remove_spool
+from tasks.acquire.web.spool import Spool, own_spool
 
 DATE = "2026-01-01T00:00:00Z"
 
@@ -60,14 +61,27 @@ def test_truncation_loses_the_last_record_only(tmp_path: Path, fraction: float) 
     for url in again.offsets:
         assert again.read_capture(url).payload
     again.close()
-    remove_spool(folder)
 
 
 def test_verdicts_mark_the_end(tmp_path: Path) -> None:
     folder = tmp_path / "x"
-    with lock_spool(folder):
-        spool = filled(folder)
-        spool.write_verdicts(iter([{"url": "http://h/a", "verdict": "kept"}]))
-        assert Spool(folder).read_verdicts() == [{"url": "http://h/a", "verdict": "kept"}]
-    remove_spool(folder)
-    assert list(tmp_path.iterdir()) == []
+    spool = filled(folder)
+    spool.write_verdicts(iter([{"url": "http://h/a", "verdict": "kept"}]))
+    assert Spool(folder).read_verdicts() == [{"url": "http://h/a", "verdict": "kept"}]
+
+
+def test_a_folder_stays_after_a_failure_and_goes_after_a_success(tmp_path: Path) -> None:
+    folder, waits = tmp_path / "spool" / "x", list[str]()
+
+    def fail() -> None:
+        with own_spool(folder, lambda: None):
+            filled(folder).close()
+            raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        fail()
+    assert [path.name for path in folder.parent.iterdir()] == ["x"]
+    with own_spool(folder, lambda: waits.append("waits")):
+        assert Spool(folder).offsets
+    assert list(folder.parent.iterdir()) == []
+    assert not waits

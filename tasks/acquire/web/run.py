@@ -18,7 +18,7 @@ from infra.removals.match import Removal
 from tasks.acquire.capture_parts import CapturePartWriter, payload_digest
 from tasks.acquire.source import STAGE_NAME
 from tasks.acquire.web.config import WebSource
-from tasks.acquire.web.spool import CRAWL_LOG, Spool, lock_spool, spool_root
+from tasks.acquire.web.spool import CRAWL_LOG, Spool, spool_root
 
 _LOG_TAIL_CHARS = 2000  # characters of the crawler's log in an error message
 
@@ -33,21 +33,21 @@ def crawl_site(
 ) -> Iterator[PartResult]:
     """Crawl a site, or resume a crawl that was interrupted, and yield its parts.
 
-    Equal fingerprints (of the data set) use the same crawl. Removed URLs are not requested.
+    Equal fingerprints (of the data set) use the same folder, ``spool_folder``, which the caller keeps from
+    other runs. Removed URLs are not requested.
     """
     folder = spool_folder(fingerprint)
-    with lock_spool(folder):
+    spool = Spool(folder)
+    rows = spool.read_verdicts()
+    if rows is None:
+        spool.close()
+        _run_crawler(source, folder, reporter, removals)
         spool = Spool(folder)
-        rows = spool.read_verdicts()
-        if rows is None:
-            spool.close()
-            _run_crawler(source, folder, reporter, removals)
-            spool = Spool(folder)
-            rows = spool.read_verdicts() or []
-        try:
-            yield from iter_parts(source.name, spool, rows)
-        finally:
-            spool.close()
+        rows = spool.read_verdicts() or []
+    try:
+        yield from iter_parts(source.name, spool, rows)
+    finally:
+        spool.close()
 
 
 def _run_crawler(

@@ -1,16 +1,16 @@
 """The responses of a crawl on this machine's disk: a crash loses only the requests in flight."""
 
-import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from infra.formats import warc
 from infra.store.cache_dir import cache_root
+from infra.store.file_lock import file_lock
 
 _ROBOTS_PREFIX = "robots:"
 CRAWL_LOG = "crawl.log"
@@ -139,15 +139,13 @@ class Spool:
 
 
 @contextmanager
-def lock_spool(folder: Path) -> Iterator[None]:
-    """Lock a crawl's folder against a second crawler on this machine; wait until it is unlocked."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder.parent / f"{folder.name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+def own_spool(folder: Path, on_wait: Callable[[], None]) -> Iterator[None]:
+    """Keep a crawl's folder from all other runs of this machine, and remove it at the end.
+
+    It stays if the end is an exception, for the next run. ``on_wait`` is called if another run has it.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with file_lock(folder.with_name(f"{folder.name}.lock"), on_wait):
+        folder.mkdir(exist_ok=True)
         yield
-
-
-def remove_spool(folder: Path) -> None:
-    """Remove a crawl's folder after its data set has been committed."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.with_name(f"{folder.name}.lock").unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
