@@ -1,6 +1,5 @@
 """The exported folder as the programs read it that users load it with."""
 
-import fcntl
 import json
 import os
 import subprocess
@@ -15,6 +14,7 @@ from tokenizers import AddedToken, Tokenizer, normalizers
 
 from lm.models.registry import build_model
 from tasks.release.export import TrainedModel, export
+from tests.environments import interpreter
 from tests.lm.corpora import texts, tiny, tokenizer
 from tests.release.test_release import trained_files
 
@@ -26,20 +26,7 @@ TEXTS = [*texts(2), "Ça va? Größe, мир, 🙂  two  spaces\n\n 1234567 e\u0
 @pytest.fixture(scope="session")
 def transformers4(pytestconfig: pytest.Config) -> Path:
     """An interpreter with transformers 4; other packages are those of this environment."""
-    assert pytestconfig.cache is not None
-    folder = pytestconfig.cache.mkdir("transformers-4")
-    uv, python = Path(sys.executable).with_name("uv"), folder / "bin" / "python"
-    with folder.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        done = folder / "done"
-        if not done.exists() or done.read_text() != str((PACKAGES, sys.version)):
-            subprocess.run([uv, "venv", "--clear", "-p", sys.executable, folder], check=True)
-            subprocess.run([uv, "pip", "install", "--no-deps", "-p", python, *PACKAGES], check=True)
-            own = next(path for path in map(Path, sys.path) if path.name == "site-packages")
-            (other,) = folder.glob("lib/python*/site-packages")
-            (other / "zz_this_environment.pth").write_text(f"{own}\n")  # after its own packages
-            done.write_text(str((PACKAGES, sys.version)))
-    return python
+    return interpreter(pytestconfig, "transformers-4", PACKAGES)
 
 
 def other_tokenizer() -> bytes:

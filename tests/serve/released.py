@@ -18,6 +18,7 @@ Releases = Callable[[str], Path]  # the folder of a model of MODELS
 EOS, VOCAB_SIZE, CONTEXT_LENGTH = 0, 300, 64
 MODELS: dict[str, dict[str, Any]] = {
     "llama": {"num_kv_heads": 2},
+    "llama-long": {"num_kv_heads": 2, "context_length": 4096},
     "llama-untied": {"num_kv_heads": 4, "tie_embeddings": False},
     "gpt2": {"architecture": "gpt2", "num_kv_heads": None, "bias": True},
     "gpt2-sinusoidal": {"architecture": "gpt2", "num_kv_heads": None, "positions": "sinusoidal"},

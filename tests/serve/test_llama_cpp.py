@@ -1,9 +1,11 @@
 """llama.cpp behind the interface of engines gives what transformers give."""
 
 import asyncio
+import json
 import os
+import socket
 from collections.abc import AsyncGenerator, Awaitable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import ExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +14,20 @@ import pytest
 import torch
 
 from lm.models.hf_auto import load_model
+from serve.api.app import create_app
+from serve.api.limits import Limits
 from serve.engines.interface import EngineError, Generation, Sampling, TokenScore
 from serve.engines.llama_cpp import LlamaCppEngine, fold_seed
-from serve.models import load_served_model
+from serve.hub import Engines, Hub
+from serve.models import ServedModel, load_served_model
+from tests.limits import wait_for
+from tests.serve.llama_slots import SERVER, find_llama_cpp, llama_cpp_client, read_slots
 from tests.serve.released import EOS, VOCAB_SIZE, Releases, generate_greedily
-from tests.serve.served import Parrot
+from tests.serve.served import Parrot, serving, source
 
 pytestmark = pytest.mark.e2e
 SLOTS = 4
-SERVER = "serve.engines.llama_cpp_server"
+MANY_TOKENS = 4000  # seconds of work
 
 
 @asynccontextmanager
@@ -157,6 +164,33 @@ async def a_generation_that_is_closed_frees_its_slot(engine: LlamaCppEngine) -> 
     assert (engine.load().running, engine.load().waiting) == (0, 0)
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_clients_that_go_free_the_slots_of_llama_cpp(releases: Releases, stream: bool) -> None:
+    """By llama.cpp's own word, for clients that read a stream and for those that wait for a whole answer."""
+    folder = releases("llama-long")
+
+    async def start(model: ServedModel) -> Engines:
+        return Engines(await LlamaCppEngine.start(model, slots=SLOTS, other=Parrot("ab")), None)
+
+    limits = Limits(slots=SLOTS, max_tokens=MANY_TOKENS)
+    hub = Hub([source("tiny", folder)], start)
+    with serving(create_app(hub, limits)) as served, llama_cpp_client(find_llama_cpp()) as llama:
+        body = {"prompt": [4], "temperature": 0, "stream": stream, "logit_bias": {str(EOS): -100}}
+        served.post("/v1/completions", **{**body, "stream": False}, max_tokens=3)
+        assert [slot.get("has_next_token") for slot in read_slots(llama)].count(False) == 1
+        content = json.dumps({**body, "max_tokens": MANY_TOKENS})
+        head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n"
+        request = f"{head}Content-Type: application/json\r\n\r\n{content}".encode()
+        with ExitStack() as clients:
+            for _ in range(SLOTS):
+                address = served.client.base_url
+                client = socket.create_connection((address.host, address.port))
+                clients.enter_context(client).sendall(request)
+            wait_for(lambda: all(slot["is_processing"] for slot in read_slots(llama)))
+        wait_for(lambda: not any(slot["is_processing"] for slot in read_slots(llama)))
+        assert all(slot["has_next_token"] for slot in read_slots(llama))  # none has come to its end
+
+
 async def the_prefix_of_a_prompt_is_cached(engine: LlamaCppEngine) -> None:
     prompt = tuple(range(10, 60))
     await collect(engine, Generation(prompt, 2, GREEDY))
@@ -177,7 +211,7 @@ async def it_starts_again_after_it_has_died(engine: LlamaCppEngine) -> None:
     def is_ready() -> bool:
         return engine.is_ready
 
-    [child] = [item for item in psutil.Process().children() if SERVER in item.cmdline()]
+    child = find_llama_cpp()
     child.suspend()  # otherwise it may be done before it is killed
     lost = asyncio.create_task(collect(engine, Generation((4,), 60, GREEDY)))
     while not engine.load().running:  # noqa: ASYNC110
@@ -196,7 +230,7 @@ async def it_starts_again_after_it_has_died(engine: LlamaCppEngine) -> None:
     ]
     assert [len(scores) for scores in await asyncio.gather(*arrivals)] == [3] * 2 * SLOTS
     assert is_ready()
-    [child] = [item for item in psutil.Process().children() if SERVER in item.cmdline()]
+    child = find_llama_cpp()
     child.kill()
     while is_ready():  # noqa: ASYNC110 - the kernel ends it
         await asyncio.sleep(0.005)
@@ -205,7 +239,7 @@ async def it_starts_again_after_it_has_died(engine: LlamaCppEngine) -> None:
 
 
 async def what_it_logs_fills_no_disk(engine: LlamaCppEngine) -> None:
-    [child] = [item for item in psutil.Process().children() if SERVER in item.cmdline()]
+    child = find_llama_cpp()
     assert os.readlink(f"/proc/{child.pid}/fd/1") == os.devnull  # noqa: PTH115
     assert os.readlink(f"/proc/{child.pid}/fd/2").startswith("pipe:")  # noqa: PTH115
 

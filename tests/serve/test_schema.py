@@ -1,52 +1,116 @@
-"""Requests that schemathesis makes from the schema of the endpoint, valid ones and others: no 5xx."""
+"""Requests that schemathesis makes from the schema of the endpoint, valid ones and others, to every kind of model: no 5xx."""
 
+import shutil
+from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 
+from lm.models.embedding.files import Vocabulary, WordVectors
 from serve.api.app import create_app
 from serve.api.limits import Limits
 from serve.hub import Hub
-from tests.serve.served import Parrot, model_folder, serving, source, starter
+from tests.lm.corpora import tokenizer
+from tests.release.test_heads import export_of
+from tests.serve.released import Releases
+from tests.serve.served import TEMPLATE, Served, serving, source
+from tests.serve.worker_thread import start_torch_engines, workers_on_threads
 
-EXAMPLES = 15  # per operation and mode
+VALID, INVALID = schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE
+EXAMPLES = 10  # per model, route and mode
+MAX_TOKENS = 8
+# What each route answers with 200, to be changed field by field.
+BODIES: dict[str, dict[str, Any]] = {
+    "/v1/completions": {"prompt": "the mill"},
+    "/v1/chat/completions": {"messages": [{"role": "user", "content": "the mill"}]},
+    "/v1/embeddings": {"input": "the mill"},
+    "/v1/classify": {"input": "the mill"},
+    "/v1/fill-mask": {"input": "the [MASK]"},
+    "/tokenize": {"prompt": "the mill"},
+    "/detokenize": {"tokens": [1, 2]},
+}
+HEADS = {"classification": "modernbert", "tagging": "llama", "embedding": "bert"}
+LANGUAGE_MODELS = {"causal": "llama", "masked": "bert", "seq2seq": "t5"}
+
+
+def word_vectors(folder: Path) -> Path:
+    """Write vectors of two words."""
+    vectors = np.array([[1, 0], [0, 2]], np.float32)
+    config = {"unit": "word", "lowercase": True}
+    WordVectors(Vocabulary(["crow", "mill"], [2, 1]), vectors, config).save(folder)
+    (folder / "tokenizer.json").write_text(tokenizer().to_str())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def served(releases: Releases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """An endpoint with a tiny model of every kind; the first one also has conversations."""
+    root = tmp_path_factory.mktemp("kinds")
+    for kind, name in LANGUAGE_MODELS.items():
+        shutil.copytree(releases(name), root / kind)
+    (root / "causal" / "chat_template.jinja").write_text(TEMPLATE)
+    for task, architecture in HEADS.items():
+        export_of(architecture, task, root / task)
+    (root / "vectors").mkdir()
+    word_vectors(root / "vectors")
+    kinds = (*LANGUAGE_MODELS, *HEADS, "vectors")
+    hub = Hub([source(kind, root / kind) for kind in kinds], start_torch_engines)
+    with workers_on_threads(), serving(create_app(hub, Limits(max_tokens=MAX_TOKENS))) as running:
+        yield running
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_no_request_makes_the_endpoint_fail(tmp_path: Path) -> None:
-    folder = model_folder(tmp_path / "parrot")
-    hub = Hub([source("parrot", folder)], starter({"parrot": Parrot("ab")}))
-    statuses: dict[str, set[int]] = {}
-    with serving(create_app(hub, Limits())) as served:
-        schema = schemathesis.openapi.from_url(f"{served.url}/openapi.json")
-        found: Any
-        for found in schema.get_all_operations():
-            operation = found.ok()
-            seen = statuses.setdefault(operation.path, set())
-            _send_examples(operation, schemathesis.GenerationMode.POSITIVE, seen)
-            if operation.method.upper() == "POST":  # nothing can be wrong with the others
-                _send_examples(operation, schemathesis.GenerationMode.NEGATIVE, seen)
-    answered = {status for seen in statuses.values() for status in seen}
-    assert {200, 400} <= answered
-    assert not [status for status in answered if status >= 500]
-    assert 200 in statuses["/v1/completions"]
+def test_no_request_makes_a_model_fail(served: Served) -> None:
+    models = served.client.get("/v1/models").json()["data"]
+    own = {model["id"]: model["gristmill"]["routes"] for model in models}
+    assert {route for routes in own.values() for route in routes} == set(BODIES)
+    schema = schemathesis.openapi.from_url(f"{served.url}/openapi.json")
+    statuses: dict[tuple[str, str], set[int]] = defaultdict(set)
+    result: Any
+    for result in schema.get_all_operations():
+        operation = result.ok()
+        path = operation.path
+        if path not in BODIES:
+            send(operation, VALID, {}, statuses[path, ""])
+            continue
+        for model, routes in own.items():
+            base = {**BODIES[path], "model": model}
+            if path in routes:
+                send(operation, VALID, base, statuses[path, model])
+            else:
+                assert served.client.post(path, json=base).status_code == 400
+        send(operation, INVALID, {}, statuses[path, "mistakes"])
+        assert 400 in statuses[path, "mistakes"]
+    assert [
+        key for key, seen in statuses.items() if "mistakes" not in key and 200 not in seen
+    ] == []
 
 
-def _send_examples(operation: Any, mode: Any, seen: set[int]) -> None:
-    @given(operation.as_strategy(generation_mode=mode))
+def send(operation: Any, mode: Any, base: dict[str, Any], statuses: set[int]) -> None:
+    """Send cases of an operation; some of the fields of valid ones are put into ``base``, if there is one."""
+
+    @given(operation.as_strategy(generation_mode=mode), st.data())
     @settings(
         max_examples=EXAMPLES,
         phases=[Phase.generate],
         derandomize=True,
         database=None,
+        deadline=None,
         suppress_health_check=list(HealthCheck),
     )
-    def send(case: Any) -> None:
+    def send_case(case: Any, data: st.DataObject) -> None:
+        if base and isinstance(case.body, dict):
+            names = sorted(case.body.keys() - {"model"})
+            changed = data.draw(st.sets(st.sampled_from(names), max_size=2)) if names else set()
+            case.body = {**base, **{name: case.body[name] for name in changed}}
         response = case.call()
-        seen.add(response.status_code)
+        statuses.add(response.status_code)
         assert response.status_code < 500, case.as_curl_command()
 
-    send()
+    send_case()

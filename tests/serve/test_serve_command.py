@@ -1,6 +1,7 @@
 """``gristmill serve`` with a real model, and the clients that people use."""
 
 import asyncio
+import json
 import shutil
 import signal
 import subprocess
@@ -9,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import openai
 import psutil
 import pytest
@@ -18,11 +21,35 @@ from infra.registry.history import promote
 from infra.registry.versions import PASSED, Version, register_version
 from infra.store.storage import Storage
 from lm.models.hf_auto import load_with_tokenizer
+from lm.scoring.huggingface import HuggingFaceModel
+from tests.environments import interpreter
 from tests.limits import WAIT_TIMEOUT_S, wait_for
+from tests.lm.corpora import texts
 from tests.serve.command import GRISTMILL, ServeCommand, serve_command
-from tests.serve.released import Releases
+from tests.serve.released import EOS, Releases
 
 pytestmark = pytest.mark.e2e
+LANGCHAIN = (
+    "langchain-openai==1.7.4",
+    "langchain-core==1.8.3",
+    "langchain-protocol==0.0.20",
+    "langsmith==0.15.1",
+    "requests-toolbelt==1.0.0",
+    "uuid-utils==0.19.0",
+    "distro==1.9.0",
+)
+LM_EVAL = (
+    "lm-eval==0.4.13",
+    "datasets==5.2.0",
+    "dill==0.4.1",
+    "evaluate==0.4.6",
+    "more-itertools==11.2.1",
+    "multiprocess==0.70.19",
+    "pandas==3.1.1",
+    "sqlitedict==2.1.0",
+    "word2number==1.1",
+)
+BOTH = ("tenacity==9.2.1", "tiktoken==0.14.0")
 RECIPE = """
 name: small
 storage: {storage}
@@ -105,44 +132,72 @@ def test_many_asynchronous_clients_get_what_one_gets(served: ServeCommand) -> No
     assert texts == texts[:4] * 6
 
 
-def test_log_likelihoods_over_http_are_those_of_the_model(
-    served: ServeCommand, releases: Releases
+@pytest.fixture(scope="module")
+def clients(pytestconfig: pytest.Config) -> Path:
+    """An interpreter with LangChain and lm-eval, each of which would slow every start of ours down."""
+    return interpreter(pytestconfig, "serve-clients", (*LANGCHAIN, *LM_EVAL, *BOTH))
+
+
+def run_client(python: Path, script: str, *arguments: str) -> Any:
+    """Run a program of this folder; return the JSON of its last line."""
+    path = Path(__file__).with_name(script)
+    command = [str(python), str(path), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_langchain_gets_what_the_openai_client_gets(
+    served: ServeCommand, client: openai.OpenAI, clients: Path
 ) -> None:
-    """With the requests and the reading of answers of lm-eval's `local-completions`."""
-    model, tokenizer = load_with_tokenizer(releases("llama"))
-    pairs = [("the mill turns", " the wheel"), ("a", " grain of wheat"), ("the", " the")]
-    contexts = [tokenizer.encode(context) for context, _ in pairs]
-    wholes = [tokenizer.encode(context + continuation) for context, continuation in pairs]
-    wholes[2] = contexts[2] + greedy_tokens(model, contexts[2], 3)
-    request = {
-        "model": "tiny",
-        "prompt": wholes,
-        "temperature": 0,
-        "max_tokens": 1,
-        "logprobs": 1,
-        "seed": 1234,
-        "echo": True,
-    }
-    answer = served.client.post("/v1/completions", json=request).json()
-    assert [choice["index"] for choice in answer["choices"]] == [0, 1, 2]
-    greedy: list[bool] = []
-    for choice, whole, context in zip(answer["choices"], wholes, contexts, strict=True):
-        logprobs, start = choice["logprobs"], len(context)
-        assert len(logprobs["tokens"]) == len(whole) + 1
-        total = sum(logprobs["token_logprobs"][start:-1])
-        is_greedy = all(
-            token == max(top, key=top.get)
-            for token, top in zip(
-                logprobs["tokens"][start:-1], logprobs["top_logprobs"][start:-1], strict=True
-            )
-        )
-        with torch.no_grad():
-            rows = model(torch.tensor([whole])).logits[0].double().log_softmax(-1)
-        steps = range(start, len(whole))
-        assert total == pytest.approx(sum(float(rows[at - 1, whole[at]]) for at in steps), abs=1e-4)
-        greedy.append(is_greedy)
-        assert is_greedy == all(int(rows[at - 1].argmax()) == whole[at] for at in steps)
-    assert greedy[-1]
+    text = "the mill"
+    answer = client.completions.create(model="tiny", prompt=text, max_tokens=12, temperature=0)
+    expected, usage = answer.choices[0].text, answer.usage
+    assert usage is not None
+    got = run_client(clients, "client_langchain.py", f"{served.url}/v1", "tiny", text)
+    for name in ("llm", "llm_stream", "llm_batch", "chat", "chat_stream"):
+        assert got[name] == expected, name
+    for name in ("usage", "stream_usage"):
+        assert got[name]["input_tokens"] == usage.prompt_tokens
+        assert got[name]["output_tokens"] == usage.completion_tokens
+    again = client.completions.create(
+        model="tiny", prompt=text + expected + text, max_tokens=12, temperature=0
+    )
+    assert got["history"] == again.choices[0].text
+    assert got["logprobs"] == usage.completion_tokens
+    vectors = client.embeddings.create(model="tiny", input=[text, text + text]).data
+    assert got["documents"] == [pytest.approx(each.embedding, abs=1e-6) for each in vectors]
+    assert got["query"] == pytest.approx(vectors[0].embedding, abs=1e-6)
+
+
+def test_lm_eval_over_http_gets_the_log_likelihoods_of_our_scorer(
+    served: ServeCommand, releases: Releases, clients: Path
+) -> None:
+    folder = releases("llama")
+    pairs = [(text[:20].rstrip(), text[len(text[:20].rstrip()) : 60]) for text in texts(8)]
+    model, tokenizer = load_with_tokenizer(folder)
+    made = greedy_tokens(model, tokenizer.encode("the mill"), 3)
+    pairs.append(("the mill", tokenizer.decode(made)))
+    arguments = (f"{served.url}/v1", "tiny", str(folder), json.dumps(pairs))
+    theirs = run_client(clients, "client_lm_eval.py", *arguments)
+
+    def encode(text: str) -> npt.NDArray[np.uint16]:
+        return np.array(tokenizer.encode(text), np.uint16)
+
+    contexts = [encode(context) for context, _ in pairs]
+    ours = HuggingFaceModel(folder, EOS).score_continuations(
+        [
+            (context, encode(before + after)[len(context) :])
+            for context, (before, after) in zip(contexts, pairs, strict=True)
+        ]
+    )
+    for own, (nats, is_greedy) in zip(ours, theirs["pairs"], strict=True):
+        assert nats == pytest.approx(-own.nats, abs=1e-3)
+        assert is_greedy == own.is_greedy
+    assert theirs["pairs"][-1][1]
+    scored = HuggingFaceModel(folder, EOS).score_texts(contexts)
+    for own_nats, nats in zip(scored, theirs["texts"], strict=True):
+        assert nats == pytest.approx(-float(own_nats.sum()), abs=1e-3)
 
 
 def greedy_tokens(model: Any, ids: list[int], count: int) -> list[int]:
