@@ -1,11 +1,13 @@
 """The endpoint beside llama.cpp's server, `transformers serve` and `generate`, in one run on two cores.
 
-    python -m benchmarks.bench_serve [--only one|load|sources] [--rounds N] [--tokens N] [--requests N]
+    python -m benchmarks.bench_serve [--only one|load|sources|conformance] [--rounds N] [--tokens N] [--requests N]
 
 One released folder of 5.8 M random weights (6 layers of 256, 4,096 tokens) and its GGUF file; each server has one thread, 16
 slots, and keys and values in fp32. In turn: one client at a time; 16 clients at once, beside the same requests one after the
 other; the time to the first token of all these requests; clients that go in the middle of a text. Then the sources of a text
-that grows by a few tokens at a time. Tokens are the servers' own counts, in wall time, prompts never repeat.
+that grows by a few tokens at a time. Tokens are the servers' own counts, in wall time, beside the CPU time of the
+server's processes, which a busy machine changes less; prompts never repeat. ``--only conformance``
+prints instead which fields and routes each server honors, refuses or ignores.
 
 Exits with 1 if a target is missed: one client at least 0.9 times llama.cpp's own server and 5 times `generate`; 16 streams on the
 torch engine at least 3 times one after the other, and above `transformers serve`; an update of the sources within 200 ms.
@@ -17,6 +19,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,6 +29,7 @@ from tokenizers import Tokenizer
 
 from benchmarks.bench_tokenize import texts
 from benchmarks.serve_clients import Endpoint, LoadResult, complete, disconnect, load
+from benchmarks.serve_conformance import check_server, print_table
 from benchmarks.serve_servers import (
     SLOTS,
     generate,
@@ -45,6 +49,7 @@ from views.source.passages import PassageTracker
 
 OF_LLAMA_CPP, OF_GENERATE, OF_SEQUENTIAL, OF_TRANSFORMERS_SERVE = 0.9, 5.0, 3.0, 1.0
 SOURCE_MS = 200.0
+ONE, LOAD, SOURCES, CONFORMANCE = PARTS = "one", "load", "sources", "conformance"
 PROMPT_CHARACTERS = 200
 DISCONNECTS = 10
 LOAD_TOKENS = 64
@@ -83,6 +88,7 @@ def measure_one_client(
     """Compare completions of one client at a time."""
     tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
     rates: dict[str, list[float]] = {}
+    cpu_s: dict[str, float] = defaultdict(float)
     with ExitStack() as stack:
         servers = [
             stack.enter_context(gristmill(model, "llama.cpp")),
@@ -96,16 +102,20 @@ def measure_one_client(
         equal = 0
         for _ in range(rounds):
             prompt = next(draw)
-            answers = [complete(server, prompt, tokens) for server in servers]
-            for server, answer in zip(servers, answers, strict=True):
-                rates.setdefault(server.name, []).append(answer.tokens / answer.seconds)
-            ids, seconds = peer(tokenizer.encode(prompt).ids, tokens)
+            answers = []
+            for server in servers:
+                before = server.cpu_s()
+                answers.append(complete(server, prompt, tokens))
+                cpu_s[server.name] += server.cpu_s() - before
+                rates.setdefault(server.name, []).append(tokens / answers[-1].seconds)
+            ids, seconds, peer_cpu_s = peer(tokenizer.encode(prompt).ids, tokens)
             rates.setdefault("generate", []).append(len(ids) / seconds)
+            cpu_s["generate"] += peer_cpu_s
             text = tokenizer.decode(ids)
             equal += all(text.startswith(answer.text) for answer in answers)
     print(f"one client, {tokens} tokens, tokens per second: median of {rounds} (lowest, highest)")
     for name, values in rates.items():
-        print(f"  {name:22} {_spread(values)}")
+        print(f"  {name:22} {_spread(values)}, CPU {_per_token(cpu_s[name], rounds * tokens)}")
     print(f"  the texts of all four are equal in {equal} of {rounds}")
     ours, theirs, _, peer_rate = (statistics.median(values) for values in rates.values())
     targets.check("gristmill, llama.cpp / llama.cpp's server", ours / theirs, OF_LLAMA_CPP)
@@ -120,10 +130,12 @@ def measure_load(
     print(f"  {'':22} {'tokens/s':>8} {'first token p50':>16} {'p99':>10}")
     with gristmill(model, "torch") as server:
         together = _load(server, draw, requests, tokens).rate
+        before = server.cpu_s()
         few = [complete(server, next(draw), tokens) for _ in range(max(4, requests // 8))]
+        alone_cpu = _per_token(server.cpu_s() - before, len(few) * tokens)
         _measure_disconnects(server, draw)
     alone = sum(answer.tokens for answer in few) / sum(answer.seconds for answer in few)
-    print(f"  {'one after the other':22} {alone:8.0f}")
+    print(f"  {'one after the other':22} {alone:8.0f} {'':29}CPU {alone_cpu}")
     with gristmill(model, "llama.cpp") as server:
         _load(server, draw, requests, tokens)
         _measure_disconnects(server, draw)
@@ -149,12 +161,26 @@ def _measure_disconnects(server: Endpoint, draw: Iterator[str]) -> None:
 
 def _load(server: Endpoint, draw: Iterator[str], requests: int, tokens: int) -> LoadResult:
     complete(server, next(draw), 8)
+    before = server.cpu_s()
     result = load(server, [next(draw) for _ in range(requests)], tokens, SLOTS)
     print(
         f"  {server.name:22} {result.rate:8.0f} {result.percentile(50) * 1e3:13.0f} ms "
-        f"{result.percentile(99) * 1e3:7.0f} ms"
+        f"{result.percentile(99) * 1e3:7.0f} ms, CPU "
+        f"{_per_token(server.cpu_s() - before, requests * tokens)}"
     )
     return result
+
+
+def compare_conformance(model: Path) -> None:
+    """Print what each server makes of fields and routes."""
+    columns = {}
+    with gristmill(model, "llama.cpp") as server:
+        columns["gristmill"] = check_server(server)
+    with llama_cpp(model) as server:
+        columns["llama.cpp's server"] = check_server(server)
+    with transformers_serve(model) as server:
+        columns["transformers serve"] = check_server(server)
+    print_table(columns)
 
 
 def measure_sources(folder: Path, targets: Targets) -> None:
@@ -183,6 +209,10 @@ def measure_sources(folder: Path, targets: Targets) -> None:
     targets.check("slowest update, ms", times[-1], SOURCE_MS, at_most=True)
 
 
+def _per_token(cpu_s: float, tokens: int) -> str:
+    return f"{cpu_s / tokens * 1e3:.2f} ms per token"
+
+
 def _spread(values: Sequence[float]) -> str:
     return f"{statistics.median(values):7.0f} ({min(values):.0f}, {max(values):.0f})"
 
@@ -192,7 +222,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--only", choices=("one", "load", "sources"), help="a part of it")
+    parser.add_argument("--only", choices=PARTS, help="a part of it")
     parser.add_argument("--rounds", type=int, default=5, help="of one client")
     parser.add_argument("--tokens", type=int, default=200, help="of a completion of one client")
     parser.add_argument(
@@ -203,13 +233,14 @@ def main() -> int:
     draw = prompts()
     with guarded(), tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        if arguments.only != "sources":
-            model = write_model(folder)
-            if arguments.only != "load":
-                measure_one_client(model, draw, arguments.rounds, arguments.tokens, targets)
-            if arguments.only != "one":
-                measure_load(model, draw, arguments.requests, LOAD_TOKENS, targets)
-        if arguments.only in (None, "sources"):
+        model = None if arguments.only == SOURCES else write_model(folder)
+        if model is not None and arguments.only in (None, ONE):
+            measure_one_client(model, draw, arguments.rounds, arguments.tokens, targets)
+        if model is not None and arguments.only in (None, LOAD):
+            measure_load(model, draw, arguments.requests, LOAD_TOKENS, targets)
+        if model is not None and arguments.only == CONFORMANCE:
+            compare_conformance(model)
+        if arguments.only in (None, SOURCES):
             measure_sources(folder / "store", targets)
     for what in targets.missed:
         print(f"missed: {what}")

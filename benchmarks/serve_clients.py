@@ -1,13 +1,19 @@
 """Clients of an OpenAI-compatible endpoint that measure it."""
 
 import asyncio
-import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
+import orjson
+import psutil
 
+from tests.serve.llama_slots import llama_cpp_client, read_slots
+
+ROUTE = "/v1/completions"
 TIMEOUT_S = 600.0
 
 
@@ -19,11 +25,23 @@ class Endpoint:
         name: as it is printed.
         url: without ``/v1``.
         model: what requests name.
+        pid: of its process, if that is to be measured.
+        llama_cpp: the process of llama.cpp behind it, if there is one.
     """
 
     name: str
     url: str
     model: str
+    pid: int | None = None
+    llama_cpp: psutil.Process | None = None
+
+    def cpu_s(self) -> float:
+        """Return the CPU seconds of its processes so far."""
+        if self.pid is None:
+            return 0.0
+        process = psutil.Process(self.pid)
+        times = [each.cpu_times() for each in (process, *process.children(recursive=True))]
+        return sum(each.user + each.system for each in times)
 
 
 @dataclass(frozen=True)
@@ -62,12 +80,7 @@ class LoadResult:
 
 def complete(endpoint: Endpoint, prompt: str, tokens: int) -> Answer:
     """Ask for one completion and wait for its end."""
-
-    async def ask() -> Answer:
-        async with _client(endpoint) as client:
-            return await _stream(client, endpoint, prompt, tokens)
-
-    return asyncio.run(ask())
+    return asyncio.run(_stream(endpoint, prompt, tokens))
 
 
 def load(endpoint: Endpoint, prompts: Sequence[str], tokens: int, clients: int) -> LoadResult:
@@ -78,9 +91,8 @@ def load(endpoint: Endpoint, prompts: Sequence[str], tokens: int, clients: int) 
         answers: list[Answer] = []
 
         async def work() -> None:
-            async with _client(endpoint) as client:
-                while left:
-                    answers.append(await _stream(client, endpoint, left.pop(), tokens))
+            while left:
+                answers.append(await _stream(endpoint, left.pop(), tokens))
 
         start = time.perf_counter()
         await asyncio.gather(*(work() for _ in range(clients)))
@@ -94,36 +106,41 @@ def load(endpoint: Endpoint, prompts: Sequence[str], tokens: int, clients: int) 
 def disconnect(endpoint: Endpoint, prompt: str, tokens: int) -> float:
     """Close the connection after some chunks; return the seconds until nothing is generated any more.
 
-    The resolution is that of a request to ``/metrics``, some milliseconds.
+    The resolution is that of a request to the server, some milliseconds. What llama.cpp generates, it says itself.
     """
-    with httpx.Client(base_url=endpoint.url, timeout=TIMEOUT_S) as client:
+    with httpx.Client(base_url=endpoint.url, timeout=TIMEOUT_S) as client, ExitStack() as stack:
+        llama = endpoint.llama_cpp and stack.enter_context(llama_cpp_client(endpoint.llama_cpp))
+
+        def count_running() -> float:
+            return _count_processing(llama) if llama else _read_running(client)
+
         body = _body(endpoint, prompt, tokens)
-        with client.stream("POST", "/v1/completions", json=body) as response:
+        with client.stream("POST", ROUTE, json=body) as response:
             lines = response.iter_lines()
             for _ in range(10):
                 next(lines)
-            if not _running(client):
+            if not count_running():
                 raise RuntimeError(
                     "the completion ended before the client did: ask for more tokens"
                 )
         start = time.perf_counter()
-        while _running(client):
+        while count_running():
             if time.perf_counter() - start > TIMEOUT_S:
                 raise RuntimeError("the slot was never freed")
         return time.perf_counter() - start
 
 
-def _running(client: httpx.Client) -> float:
+def _count_processing(llama: httpx.Client) -> int:
+    return sum(slot["is_processing"] for slot in read_slots(llama))
+
+
+def _read_running(client: httpx.Client) -> float:
     lines = client.get("/metrics").text.splitlines()
     return sum(
         float(line.rsplit(" ", 1)[1])
         for line in lines
         if line.startswith("gristmill_running_sequences")
     )
-
-
-def _client(endpoint: Endpoint) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=endpoint.url, timeout=TIMEOUT_S)
 
 
 def _body(endpoint: Endpoint, prompt: str, tokens: int) -> dict[str, object]:
@@ -137,26 +154,46 @@ def _body(endpoint: Endpoint, prompt: str, tokens: int) -> dict[str, object]:
     }
 
 
-async def _stream(
-    client: httpx.AsyncClient, endpoint: Endpoint, prompt: str, tokens: int
-) -> Answer:
+async def _stream(endpoint: Endpoint, prompt: str, tokens: int) -> Answer:
+    """Read a completion without a library of HTTP, whose work per chunk would compete with the server's."""
+    address = httpx.URL(endpoint.url)
     start = time.perf_counter()
-    first, count, parts = None, 0, []
-    body = _body(endpoint, prompt, tokens)
-    async with client.stream("POST", "/v1/completions", json=body) as response:
-        if response.status_code != 200:
-            raise RuntimeError(f"{endpoint.name}: {(await response.aread())[:300]!r}")
-        async for line in response.aiter_lines():
-            if not line.startswith("data: {"):
-                continue
-            chunk = json.loads(line.removeprefix("data: "))
-            if chunk["choices"] and chunk["choices"][0]["text"]:
-                if first is None:
-                    first = time.perf_counter() - start
-                parts.append(chunk["choices"][0]["text"])
-            if chunk.get("usage"):
-                count = chunk["usage"]["completion_tokens"]
+    first_s = None
+    reader, writer = await asyncio.open_connection(address.host, address.port)
+    try:
+        content = orjson.dumps(_body(endpoint, prompt, tokens))
+        head = (
+            f"POST {ROUTE} HTTP/1.1\r\nHost: {address.host}:{address.port}\r\nConnection: close\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+        )
+        writer.write(head.encode() + content)
+        head_read = await reader.readuntil(b"\r\n\r\n")
+        if b" 200 " not in head_read.partition(b"\r\n")[0]:
+            raise RuntimeError(f"{endpoint.name}: {await reader.read(300)!r}")
+        body = bytearray()
+        while size := int(await reader.readuntil(b"\r\n"), 16):
+            body += (await reader.readexactly(size + 2))[:-2]
+            if first_s is None and any(_read_texts(body)):
+                first_s = time.perf_counter() - start
+    finally:
+        writer.close()
     seconds = time.perf_counter() - start
-    if first is None or count != tokens:
+    usages = [event["usage"] for event in _read_events(body) if event.get("usage")]
+    count = usages[-1]["completion_tokens"] if usages else 0
+    if first_s is None or count != tokens:
         raise RuntimeError(f"{endpoint.name}: a completion has {count} tokens, not {tokens}")
-    return Answer("".join(parts), count, first, seconds)
+    return Answer("".join(_read_texts(body)), count, first_s, seconds)
+
+
+def _read_events(body: bytes | bytearray) -> Iterator[dict[str, Any]]:
+    """Yield the JSON of the server-sent events that are complete."""
+    for event in bytes(body).replace(b"\r\n", b"\n").split(b"\n\n")[:-1]:
+        if event.startswith(b"data: {"):
+            yield orjson.loads(event[6:])
+
+
+def _read_texts(body: bytes | bytearray) -> Iterator[str]:
+    """Yield the texts of a completion's chunks."""
+    for event in _read_events(body):
+        for choice in event["choices"]:
+            yield choice["text"]

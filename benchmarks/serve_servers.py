@@ -24,7 +24,8 @@ from tasks.release.formats.gguf import write_gguf
 from tasks.tokenize.bpe import train_bpe_from_texts
 from tests.limits import wait_for
 from tests.lm.corpora import tiny
-from tests.processes import process_tree
+from tests.processes import TreeProcess, process_tree
+from tests.serve.llama_slots import find_llama_cpp
 from tests.servers import free_port, server
 
 GRISTMILL = Path(sys.executable).with_name("gristmill")
@@ -63,8 +64,10 @@ def gristmill(model: Path, engine: str) -> Iterator[Endpoint]:
     """Serve with one of our engines."""
     port = free_port()
     options = ["--port", str(port), "--engine", engine, "--slots", str(SLOTS)]
-    with _serve([str(GRISTMILL), "serve", str(model), *options], port, "/ready", model) as url:
-        yield Endpoint(f"gristmill, {engine}", url, model.name)
+    command = [str(GRISTMILL), "serve", str(model), *options]
+    with _serve(command, port, "/ready", model) as (url, process):
+        own = find_llama_cpp(process.pid) if engine == "llama.cpp" else None
+        yield Endpoint(f"gristmill, {engine}", url, model.name, process.pid, own)
 
 
 @contextmanager
@@ -73,8 +76,8 @@ def llama_cpp(model: Path) -> Iterator[Endpoint]:
     port = free_port()
     script = SCRIPTS / "serve_llama_cpp.py"
     sizes = [str(model / "model.gguf"), str(port), str(SLOTS), str(CONTEXT)]
-    with _serve([sys.executable, str(script), *sizes], port, "/health", model) as url:
-        yield Endpoint("llama.cpp's server", url, model.name)
+    with _serve([sys.executable, str(script), *sizes], port, "/health", model) as (url, process):
+        yield Endpoint("llama.cpp's server", url, model.name, process.pid)
 
 
 @contextmanager
@@ -87,8 +90,8 @@ def transformers_serve(model: Path) -> Iterator[Endpoint]:
     hub = model.parent / "hub"
     (hub / "hub").mkdir(parents=True, exist_ok=True)  # it fails without one
     offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(hub)}
-    with _serve([*command, *options], port, "/health", model, offline) as url:
-        yield Endpoint("transformers serve", url, str(model))
+    with _serve([*command, *options], port, "/health", model, offline) as (url, process):
+        yield Endpoint("transformers serve", url, str(model), process.pid)
 
 
 @contextmanager
@@ -98,13 +101,13 @@ def _serve(
     ready: str,
     model: Path,
     env: Mapping[str, str] | None = None,
-) -> Iterator[str]:
+) -> Iterator[tuple[str, TreeProcess]]:
     url = f"http://127.0.0.1:{port}"
     log = model.parent / f"{port}.log"
     with server(command, log, f"{url}{ready}", {**THREADS, **(env or {})}) as process:
         # Some answer before they have loaded the model.
         wait_for(lambda: httpx.get(f"{url}{ready}").status_code == 200, process)
-        yield url
+        yield url, process
 
 
 class Generate:
@@ -113,14 +116,14 @@ class Generate:
     def __init__(self, process: "subprocess.Popen[bytes]") -> None:
         self._process = process
 
-    def __call__(self, ids: list[int], tokens: int) -> tuple[list[int], float]:
-        """Return the new ids and the seconds that they took."""
+    def __call__(self, ids: list[int], tokens: int) -> tuple[list[int], float, float]:
+        """Return the new ids, and the seconds and CPU seconds that they took."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps({"ids": ids, "tokens": tokens}).encode() + b"\n")
         self._process.stdin.flush()
         answer: dict[str, Any] = json.loads(self._process.stdout.readline())
-        return answer["ids"], answer["seconds"]
+        return answer["ids"], answer["seconds"], answer["cpu_s"]
 
 
 @contextmanager

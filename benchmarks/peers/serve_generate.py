@@ -1,6 +1,6 @@
 """transformers' ``generate`` on one thread: ``python serve_generate.py FOLDER``.
 
-Reads a JSON object per line with ``ids`` and ``tokens``, and answers with ``ids`` (the new ones) and ``seconds``.
+Reads a JSON object per line with ``ids`` and ``tokens``, and answers with ``ids`` (the new ones), ``seconds`` and ``cpu_s``.
 """
 
 import json
@@ -21,7 +21,7 @@ def main() -> None:
         question = json.loads(line)
         ids = torch.tensor([question["ids"]])
         length = question["tokens"]
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         with torch.inference_mode():
             output = model.generate(
                 ids,
@@ -30,8 +30,8 @@ def main() -> None:
                 max_new_tokens=length,
                 min_new_tokens=length,
             )
-        seconds = time.perf_counter() - start
-        answer = {"ids": output[0, ids.shape[1] :].tolist(), "seconds": seconds}
+        seconds, cpu_s = time.perf_counter() - start, time.process_time() - cpu_start
+        answer = {"ids": output[0, ids.shape[1] :].tolist(), "seconds": seconds, "cpu_s": cpu_s}
         print(json.dumps(answer), flush=True)
 
 
