@@ -148,8 +148,12 @@ def relative_paths(recipe: "Recipe") -> list[str]:
         for kind in ("similarity", "analogies"):
             for number, path in enumerate(getattr(recipe.evaluate.word_vectors, kind)):
                 paths[f"evaluate.word_vectors.{kind}.{number}"] = path
-        for number, path in enumerate(recipe.evaluate.suites):
-            paths[f"evaluate.suites.{number}"] = path
+        for number, suite in enumerate(recipe.evaluate.suites):
+            field = f"evaluate.suites.{number}"
+            if isinstance(suite, str):
+                paths[field] = suite
+            else:
+                paths[f"{field}.data"] = suite["data"]
     for entry in recipe.train:
         if isinstance(entry, TrainConfig):
             paths[f"train.{entry.name}.run.checkpoint_url"] = entry.run.checkpoint_url

@@ -20,7 +20,7 @@ from tasks.evaluate.gold_sets import load_gold_sets
 from tasks.finetune.base import open_released_base
 from tasks.finetune.files import load_files
 from tasks.release.formats.supported import format_errors
-from tasks.suites.items import load_suites
+from tasks.suites.load import load_suites
 from tasks.tokenize.task import load_given_tokenizer
 
 

@@ -92,6 +92,8 @@ def _type_name(annotation: Any) -> str:
         return f"map of {' to '.join(_type_name(item) for item in arguments)}"
     if annotation is type(None):
         return "null"
+    if typing.is_typeddict(annotation):
+        return "map"
     return {"str": "text", "int": "integer", "float": "number", "bool": "true or false"}.get(
         getattr(annotation, "__name__", ""), "any"
     )

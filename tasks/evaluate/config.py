@@ -1,6 +1,9 @@
 """The recipe's `evaluate` section."""
 
-from pydantic import Field
+from typing import Annotated, Any, Required
+
+from pydantic import ConfigDict, Discriminator, Field, Tag
+from typing_extensions import TypedDict  # pydantic refuses that of Python 3.11
 
 from infra.config import ConfigModel
 from lm.config.memorization import MemorizationConfig
@@ -31,6 +34,28 @@ class WordVectorsConfig(ConfigModel):
         default=10, ge=0, description="number of the most frequent words, if `neighbors` names none"
     )
     num_neighbors: int = Field(default=8, ge=1, le=1000, description="neighbors of each word")
+
+
+# No section: references to the environment are expanded in all entries of `suites` alike.
+class HarnessSuite(TypedDict, total=False):
+    """A task of lm-evaluation-harness, by its name, and the data to ask it of."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+
+    harness: Required[Annotated[str, Field(min_length=1)]]
+    data: Required[Annotated[str, Field(min_length=1)]]
+    num_fewshot: Annotated[int, Field(ge=0, le=64)]
+    max_items: Annotated[int, Field(ge=1)]
+    license: Annotated[str, Field(min_length=1)]
+
+
+def _suite_form(value: Any) -> str:
+    return "task" if isinstance(value, dict) else "file"
+
+
+SuiteEntry = Annotated[
+    Annotated[str, Tag("file")] | Annotated[HarnessSuite, Tag("task")], Discriminator(_suite_form)
+]
 
 
 class EvaluateConfig(ConfigModel):
@@ -83,11 +108,12 @@ class EvaluateConfig(ConfigModel):
             "100 bytes of memory each); of a larger split, a deterministic sample of documents"
         ),
     )
-    suites: tuple[str, ...] = Field(
+    suites: tuple[SuiteEntry, ...] = Field(
         default=(),
         description=(
-            "paths or URLs of the YAML files of suites of items, such as HellaSwag; every model of `train` is "
-            "scored on them, and the items are looked for in the training text"
+            "suites of items, such as HellaSwag: paths or URLs of their YAML files, or tasks of lm-evaluation-harness, "
+            "`{harness: TASK, data: FOLDER}` with `num_fewshot`, `max_items` and `license` if wanted; every model of "
+            "`train` is scored on them, and the items are looked for in the training text"
         ),
     )
     memorization: MemorizationConfig | None = Field(

@@ -27,6 +27,7 @@ GENERATES = frozenset({"exact_match", "generate"})
 OWN_KEYS: Mapping[str, frozenset[str]] = {
     "num_fewshot": WITH_CONTEXT,
     "fewshot_items": WITH_CONTEXT,
+    "normalize_by": frozenset({"multiple_choice"}),
     "metrics": frozenset({"generate"}),
     "stop": GENERATES,
     "max_new_tokens": GENERATES | {"flagged_words"},
@@ -66,6 +67,12 @@ class SuiteConfig(ConfigModel):
     )
     max_items: int | None = Field(
         None, ge=1, description="as many items are scored, drawn by id; null: all of them"
+    )
+    normalize_by: Literal["bytes", "characters"] = Field(
+        "bytes",
+        description=(
+            "`multiple_choice`: what accuracy_norm divides by the number of; lm-evaluation-harness takes characters"
+        ),
     )
     metrics: tuple[GenerationMetric, ...] = Field(
         ("exact_match",), min_length=1, description="of the type `generate`"

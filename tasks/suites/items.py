@@ -55,6 +55,8 @@ class SuiteItem:
             accepted answers.
         gold: index of the right one.
         other_context: of ``counterfactual_pairs`` the second context, which the same text may follow.
+        prefix: read before the context, such as solved items that the item comes with.
+        contexts: of ``multiple_choice`` the context of each choice, after ``context``; empty: they have the same.
     """
 
     id: str
@@ -64,6 +66,8 @@ class SuiteItem:
     choices: tuple[str, ...]
     gold: int = 0
     other_context: str | None = None
+    prefix: str = ""
+    contexts: tuple[str, ...] = ()
 
     @property
     def answer(self) -> str:
@@ -73,7 +77,9 @@ class SuiteItem:
     def to_json(self) -> list[Any]:
         """Return what its score depends on."""
         choices = list(self.choices)
-        other = [] if self.other_context is None else [self.other_context]
+        other: list[Any] = [] if self.other_context is None else [self.other_context]
+        if self.prefix or self.contexts:
+            other += [self.prefix, list(self.contexts)]
         return [self.id, self.domain, self.cluster, self.context, choices, self.gold, *other]
 
 
@@ -107,23 +113,6 @@ class Suite:
         shots = [item.to_json() for item in self.shots]
         bad = [[name, verdict.evidence] for name, verdict in self.bad_rows]
         return json_sha256([settings, [item.to_json() for item in self.items], shots, bad])
-
-
-def load_suites(urls: Sequence[str]) -> list[Suite]:
-    """Read the suites that a recipe names under ``evaluate.suites``.
-
-    Raises:
-        SuiteError: if a file is missing or has another form, or two suites have the same name.
-    """
-    suites: list[Suite] = []
-    for number, url in enumerate(urls):
-        suite = load_suite(url, f"evaluate.suites.{number}")
-        if any(other.name == suite.name for other in suites):
-            raise SuiteError(
-                f"evaluate.suites.{number}: {url!r}: another suite is named {suite.name!r}, too"
-            )
-        suites.append(suite)
-    return suites
 
 
 def load_suite(url: str, field: str) -> Suite:
@@ -168,10 +157,10 @@ def _parse_suite(
             f"{title}: num_fewshot: {config.num_fewshot} solved items are asked for, but there are "
             f"{others} to draw from"
         )
-    return Suite(config, _draw_items(config, items), bad, shots if config.num_fewshot else ())
+    return Suite(config, draw_items(config, items), bad, shots if config.num_fewshot else ())
 
 
-def _draw_items(config: SuiteConfig, items: Sequence[SuiteItem]) -> Sequence[SuiteItem]:
+def draw_items(config: SuiteConfig, items: Sequence[SuiteItem]) -> Sequence[SuiteItem]:
     """Return ``max_items`` items, drawn by id, in the order of the file."""
     if config.max_items is None or config.max_items >= len(items):
         return items

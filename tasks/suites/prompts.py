@@ -23,7 +23,7 @@ def make_prompts(suite: Suite) -> Iterator[str]:
             continue
         shots = _draw(item, suite.shots, suite.config.num_fewshot, suite.name)
         solved = [shot.context + suite.config.delimiter + shot.answer for shot in shots]
-        yield SEPARATOR.join([*solved, item.context])
+        yield SEPARATOR.join([*solved, item.prefix + item.context])
 
 
 def _draw(item: SuiteItem, pool: Sequence[SuiteItem], count: int, suite: str) -> list[SuiteItem]:

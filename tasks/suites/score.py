@@ -148,6 +148,11 @@ def _continuations(config: SuiteConfig, item: SuiteItem, prompt: str) -> list[tu
     delimiter = config.delimiter if config.type in HAS_DELIMITER else ""
     if item.other_context is not None:
         return [(text, delimiter + item.answer) for text in (prompt, item.other_context)]
+    if item.contexts:
+        return [
+            (prompt + context, delimiter + text)
+            for context, text in zip(item.contexts, item.choices, strict=True)
+        ]
     # Of accepted answers the first is scored; choices are scored all.
     is_choice = config.type in ("multiple_choice", "minimal_pairs")
     texts = item.choices if is_choice else (item.answer,)
@@ -171,16 +176,16 @@ def _measure(
     prediction: str | None = generated
     metrics: dict[str, tuple[float, float]]
     if config.type == "multiple_choice":
-        # By bytes, as options of different lengths have different probabilities whatever they say.
-        by_bytes = int(
-            np.argmin([n / len(text.encode()) for n, text in zip(nats, texts, strict=True)])
-        )
+        # By length, as options of different lengths have different probabilities whatever they say.
+        in_bytes = config.normalize_by == "bytes"
+        lengths = [len(text.encode() if in_bytes else text) for text in texts]
+        best_by_length = int(np.argmin([n / size for n, size in zip(nats, lengths, strict=True)]))
         metrics = {
             "accuracy": (float(best == gold), 1.0),
-            "accuracy_norm": (float(by_bytes == gold), 1.0),
+            "accuracy_norm": (float(best_by_length == gold), 1.0),
         }
         metrics["bits_per_byte"] = bits
-        prediction = texts[best]
+        prediction = (item.contexts or texts)[best]
     elif config.type == "minimal_pairs":
         metrics = {"accuracy": (float(nats[0] < nats[1]), 1.0)}
         prediction = texts[best]
@@ -205,7 +210,9 @@ def _measure(
             "item": item.id,
             "domain": item.domain,
             "cluster": item.cluster,
-            "gold": None if config.type == "perplexity" else item.answer,
+            "gold": None
+            if config.type == "perplexity"
+            else (item.contexts or item.choices)[item.gold],
             "prediction": prediction,
             "nats": list(nats),
             "bytes": sizes,

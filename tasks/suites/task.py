@@ -26,7 +26,8 @@ from lm.scoring.load import LOADERS, load_scorer, weights_digest
 from tasks.suites.config import PAIRS
 from tasks.suites.contamination import build_overlaps, contaminated_items, summarize_overlaps
 from tasks.suites.flagged import score_flagged
-from tasks.suites.items import Suite, SuiteError, SuiteItem, load_suites
+from tasks.suites.items import Suite, SuiteError, SuiteItem
+from tasks.suites.load import SuiteEntry, load_suites
 from tasks.suites.prompts import make_prompts
 from tasks.suites.score import SCHEMA, score_items, score_masked_items
 
@@ -44,12 +45,12 @@ TOKENIZER_FILE = "tokenizer.json"
 def spec(
     ctx: Context,  # noqa: ARG001
     *,
-    suites: Sequence[str],
+    suites: Sequence[SuiteEntry],
     model: Dataset,
     tokens: Dataset,
     index: Dataset,
 ) -> DatasetSpec:
-    """Describe the results of a released model on the suites in these YAML files.
+    """Describe the results of a released model on these suites.
 
     The configuration is empty, so that an item is scored once by a model, whichever recipes and suites it is
     part of: the seed of a recipe decides nothing here.
@@ -72,7 +73,7 @@ def build(
     ctx: Context,
     spec: DatasetSpec,
     *,
-    suites: Sequence[str],
+    suites: Sequence[SuiteEntry],
     model: Dataset,
     tokens: Dataset,
     index: Dataset,
@@ -129,7 +130,7 @@ def build(
 def suite_key(suite: Suite) -> dict[str, Any]:
     """Return the settings of a suite that decide an item's score beside its prompt."""
     settings = suite.config.to_json()
-    names = ["name", "type", "delimiter", "metrics", "max_new_tokens", "stop"]
+    names = ["name", "type", "delimiter", "normalize_by", "metrics", "max_new_tokens", "stop"]
     if suite.config.type == "flagged_words":
         names += [
             "flagged_words",

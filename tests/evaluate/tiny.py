@@ -11,7 +11,7 @@ CONTEXT = 16
 STAGE = Stage("release", ("tests.evaluate.tiny",))
 
 
-def save(folder: Path, vocabulary: int, seed: int = 0) -> Path:
+def save(folder: Path, vocabulary: int, seed: int = 0, context: int = CONTEXT) -> Path:
     """Write ``config.json`` and weights."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -23,7 +23,7 @@ def save(folder: Path, vocabulary: int, seed: int = 0) -> Path:
         intermediate_size=32,
         num_hidden_layers=2,
         num_attention_heads=2,
-        max_position_embeddings=CONTEXT,
+        max_position_embeddings=context,
         initializer_range=0.5,
         bos_token_id=0,
         eos_token_id=0,

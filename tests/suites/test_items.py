@@ -1,13 +1,16 @@
 """Reading suites: what is wrong is named with its file and line."""
 
 import gzip
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from infra.dataset.ledger import Verdict
-from tasks.suites.items import Suite, SuiteError, load_suite, load_suites
+from tasks.suites.items import Suite, SuiteError, SuiteItem, load_suite
+from tasks.suites.load import load_suites
 from tasks.suites.prompts import make_prompts
 from tests.suites.files import write_suite
 
@@ -165,3 +168,20 @@ def test_no_solved_item_is_of_the_cluster_of_the_item(tmp_path: Path) -> None:
         own = int(item.id[1:])
         shown = [int(part[9:].partition("?")[0]) for part in text.split("\n\n")[:-1]]
         assert all(number % 4 != own % 4 for number in shown)
+
+
+@pytest.mark.skipif(find_spec("lm_eval") is not None, reason="lm-eval is installed")
+def test_a_task_of_lm_eval_says_what_to_install() -> None:
+    with pytest.raises(SuiteError, match=r"gristmill\[harness\]"):
+        load_suites([{"harness": "arc_easy", "data": "somewhere"}])
+
+
+def test_the_choices_of_an_item_may_be_its_contexts(tmp_path: Path) -> None:
+    suite = load(tmp_path)
+    item = SuiteItem(
+        "1", None, "1", "", ("was big.",) * 2, 1, prefix="Solved.", contexts=("The crow", "The sea")
+    )
+    [prompt] = make_prompts(replace(suite, items=[item], shots=()))
+    assert prompt == "Solved."
+    assert item.to_json() != replace(item, prefix="").to_json()
+    assert item.to_json() != replace(item, contexts=("The crow", "The road")).to_json()

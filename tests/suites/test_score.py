@@ -176,3 +176,33 @@ def test_a_long_prompt_is_truncated_at_its_beginning(tmp_path: Path) -> None:
     assert whole.nats == pytest.approx(part.nats, abs=1e-5)
     [shorter] = model.score_continuations([(prompt[-kept + 1 :], continuation)])
     assert abs(shorter.nats - part.nats) > 1e-3
+
+
+def test_contexts_as_choices_are_compared_by_what_follows_them(tmp_path: Path) -> None:
+    model = HuggingFaceModel(tiny.save(tmp_path / "tiny", 300), EOS)
+    contexts = ("The crow", "The miller")
+    for gold in (0, 1):
+        one = SuiteItem("1", None, "1", "", (" ground",) * 2, gold, contexts=contexts)
+        settings = config(type="multiple_choice", delimiter="")
+        [result] = score_items(settings, [one], ["Then. "], model, tokenizer(), EOS)
+        pairs = [encode_pair(tokenizer(), f"Then. {text}", " ground") for text in contexts]
+        nats = [score.nats for score in model.score_continuations(pairs)]
+        assert result.row["nats"] == nats
+        assert nats[0] != nats[1]
+        assert result.metrics["accuracy"][0] == float(nats[gold] < nats[1 - gold])
+        assert result.row["gold"] == contexts[gold]
+
+
+def test_a_choice_is_as_long_as_its_bytes_or_characters() -> None:
+    # One token costs 2 nats; of these texts the first has more bytes for its tokens, the second more characters.
+    first, second = " üü", " corn"
+    found = {}
+    for unit in ("bytes", "characters"):
+        settings = config(type="multiple_choice", delimiter="", normalize_by=unit)
+        scored = score(settings, item(first, second))
+        sizes = [len(t.encode() if unit == "bytes" else t) for t in (first, second)]
+        nats = scored.row["nats"]
+        best = min((0, 1), key=lambda i: nats[i] / sizes[i])
+        assert scored.metrics["accuracy_norm"][0] == float(best == 0)
+        found[unit] = [n / size for n, size in zip(nats, sizes, strict=True)]
+    assert found["bytes"] != found["characters"]

@@ -1,0 +1,234 @@
+"""Tasks of lm-evaluation-harness: the prompts, log-likelihoods and accuracies are those that it has itself."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+from transformers import LlamaForCausalLM
+
+from lm.scoring.huggingface import HuggingFaceModel
+from tasks.suites.harness import load_harness_suite
+from tasks.suites.items import Suite, SuiteError
+from tasks.suites.prompts import make_prompts
+from tasks.suites.score import score_items
+from tests.evaluate import tiny
+from tests.lm.corpora import tokenizer
+
+# `python -m benchmarks.bench_harness` runs this in an environment that has it.
+lm_eval = pytest.importorskip("lm_eval")
+lm_eval_tasks = pytest.importorskip("lm_eval.tasks")
+TemplateLM: Any = pytest.importorskip("lm_eval.api.model").TemplateLM
+
+CONTEXT = 256
+NOUNS = ("crow", "miller", "Mühle", "road", "sea", "corn", "house", "stones")
+
+
+def questions(split: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": f"{split}-{number}",
+            "question": f"Who of the {split} saw the {noun}?",
+            "choices": {"text": ["a crow", "the old müller", noun], "label": ["A", "B", "C"]},
+            "answerKey": "ABC"[number % 3],
+        }
+        for number, noun in enumerate(NOUNS)
+    ]
+
+
+# Task -> split -> rows with the columns of its data set on the hub.
+DATA: Mapping[str, Mapping[str, list[dict[str, Any]]]] = {
+    "arc_easy": {"test": questions("test"), "train": questions("train")},
+    "winogrande": {
+        "validation": [
+            {
+                "sentence": f"The {noun} saw the old crow because _ was near.",
+                "option1": f"the {noun}",
+                "option2": "the old crow",
+                "answer": str(1 + number % 2),
+            }
+            for number, noun in enumerate(NOUNS)
+        ]
+    },
+    "lambada_openai": {"test": [{"text": f"The miller ground corn by the {noun}"} for noun in NOUNS]},
+    "hellaswag": {
+        "validation": [
+            {
+                "activity_label": "Milling",
+                "ctx_a": f"The miller looks at the {noun}.",
+                "ctx_b": "he",
+                "endings": ["grinds corn.", "falls [title] down.", f"sees the {noun}."],
+                "label": str(number % 3),
+            }
+            for number, noun in enumerate(NOUNS)
+        ]
+    },
+}  # fmt: skip
+SHOTS = {"arc_easy": 2}
+
+
+def write_rows(folder: Path, task: str) -> Path:
+    """Write the data of a task; lm-eval reads the same files."""
+    for split, rows in DATA[task].items():
+        text = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+        (folder / f"{split}.jsonl").write_text(text, encoding="utf-8")
+    return folder
+
+
+class Peer(TemplateLM):  # type: ignore[misc]
+    """lm-eval's own way from a task to tokens, and log-likelihoods by transformers."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+    @property
+    def eot_token_id(self) -> int:
+        return 0
+
+    def tok_encode(self, string: str, *_: Any, **__: Any) -> list[int]:
+        return list(tokenizer().encode(string, add_special_tokens=False).ids)
+
+    def _loglikelihood_tokens(self, requests: Any, **_: Any) -> list[tuple[float, bool]]:
+        answers = []
+        for _pair, context, continuation in requests:
+            ids = torch.tensor([*context, *continuation])[-CONTEXT - 1 :]
+            with torch.no_grad():
+                logits = self.model(ids[None, :-1]).logits[0].log_softmax(-1)[-len(continuation) :]
+            target = ids[-len(continuation) :]
+            value = logits.gather(1, target[:, None]).sum()
+            answers.append((float(value), bool((logits.argmax(1) == target).all())))
+        return answers
+
+    def loglikelihood_rolling(self, *_: Any, **__: Any) -> list[float]:
+        raise NotImplementedError
+
+    def generate_until(self, *_: Any, **__: Any) -> list[str]:
+        raise NotImplementedError
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    return {task: write_rows(tmp_path_factory.mktemp(task), task) for task in DATA}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    return tiny.save(folder, tokenizer().get_vocab_size(), context=CONTEXT)
+
+
+@pytest.fixture(scope="module")
+def peer(
+    data: Mapping[str, Path], model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Mapping[str, Any]:
+    """lm-eval's results, and by task what it asked the model."""
+    folder = tmp_path_factory.mktemp("tasks")
+    files = {path.stem: path for path in Path(lm_eval_tasks.__path__[0]).glob("*/*.yaml")}
+    files["winogrande"] = Path(lm_eval_tasks.__path__[0]) / "winogrande" / "default.yaml"
+    for task, path in data.items():
+        value = {
+            "include": str(files[task]),
+            "task": task,
+            "dataset_path": "json",
+            "dataset_name": None,
+            "dataset_kwargs": {
+                "data_files": {split: str(path / f"{split}.jsonl") for split in DATA[task]},
+                "cache_dir": str(folder / "cache"),
+            },
+            "num_fewshot": SHOTS.get(task, 0),
+            **{f"{split}_split": None for split in ("training",) if "train" not in DATA[task]},
+        }
+        (folder / f"{task}.yaml").write_text(yaml.safe_dump(value))
+    manager = lm_eval_tasks.TaskManager(include_path=str(folder), include_defaults=False)
+    result: Mapping[str, Any] = lm_eval.simple_evaluate(
+        Peer(model), tasks=list(data), task_manager=manager, bootstrap_iters=0, log_samples=True
+    )
+    return result
+
+
+def load(task: str, folder: Path, **values: Any) -> Suite:
+    entry = {"harness": task, "data": str(folder), "num_fewshot": SHOTS.get(task, 0), **values}
+    return load_harness_suite(entry, "evaluate.suites.0")
+
+
+@pytest.mark.parametrize("task", DATA)
+def test_prompts_and_figures_are_those_of_lm_eval(
+    task: str, data: Mapping[str, Path], model: Path, peer: Mapping[str, Any]
+) -> None:
+    suite = load(task, data[task])
+    prompts = list(make_prompts(suite))
+    scorer = HuggingFaceModel(model, 0)
+    scored = score_items(suite.config, suite.items, prompts, scorer, tokenizer(), 0)
+    samples: Sequence[Mapping[str, Any]] = peer["samples"][task]
+    assert len(scored) == len(samples) == len(NOUNS)
+    for item, prompt, one, sample in zip(suite.items, prompts, scored, samples, strict=True):
+        texts = [
+            (prompt + (item.contexts or [""] * len(item.choices))[index], suite.config.delimiter + text)
+            for index, text in enumerate(item.choices)
+        ]  # fmt: skip
+        assert texts == [tuple(pair) for pair in sample["arguments"]]
+        theirs = [-float(pair[0]) for pair in sample["filtered_resps"]]
+        assert one.row["nats"] == pytest.approx(theirs, abs=1e-4)
+    for ours, name in (("accuracy", "acc"), ("accuracy_norm", "acc_norm")):
+        expected = peer["results"][task].get(f"{name},none")
+        if expected is not None:
+            assert sum(one.metrics[ours][0] for one in scored) / len(scored) == expected
+
+
+def test_solved_items_come_from_the_training_split(data: Mapping[str, Path]) -> None:
+    suite = load("arc_easy", data["arc_easy"])
+    for item, prompt in zip(suite.items, make_prompts(suite), strict=True):
+        assert prompt.count("of the train saw") == 2
+        assert "train" not in item.context
+
+
+def test_parquet_as_on_the_hub_is_the_same_suite(data: Mapping[str, Path], tmp_path: Path) -> None:
+    for split, rows in DATA["arc_easy"].items():
+        for number, part in enumerate((rows[:3], rows[3:])):
+            name = f"{split}-0000{number}-of-00002.parquet"
+            pq.write_table(pa.Table.from_pylist(part), tmp_path / name)
+    plain = load("arc_easy", data["arc_easy"])
+    assert load("arc_easy", tmp_path).key == plain.key
+    fewer = load("arc_easy", tmp_path, max_items=3)
+    by_id = {item.id: item for item in plain.items}
+    assert len(fewer.items) == 3
+    assert all(item == by_id[item.id] for item in fewer.items)
+
+
+@pytest.mark.parametrize(
+    ("task", "words"),
+    [
+        ("gsm8k", ["output_type", "generate_until"]),
+        ("truthfulqa_mc2", ["process_results"]),
+        ("squadv2", ["class"]),
+        ("cb", ["metric_list", "f1"]),
+        ("no_such_task", ["no_such_task"]),
+        ("piqa", ["goal"]),
+        ("arc_easy", ["test.jsonl"]),
+    ],
+)
+def test_what_is_not_supported_is_named_with_its_task(
+    task: str, words: list[str], data: Mapping[str, Path]
+) -> None:
+    with pytest.raises(SuiteError) as error:
+        load(task, data["winogrande"])
+    message = str(error.value)
+    assert "\n" not in message
+    assert message.startswith(f"evaluate.suites.0: lm-eval task {task!r}: ")
+    assert all(word in message for word in words)
+
+
+def test_a_row_without_an_answer_is_named(tmp_path: Path) -> None:
+    rows = [{"goal": "see", "sol1": "look", "sol2": "sleep", "label": n} for n in (0, 1, -1)]
+    (tmp_path / "validation.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    with pytest.raises(SuiteError, match="row 3"):
+        load("piqa", tmp_path)
+    (tmp_path / "validation.jsonl").write_text("{}\n{")
+    with pytest.raises(SuiteError, match=r"validation\.jsonl: line 2"):
+        load("piqa", tmp_path)
