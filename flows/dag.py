@@ -37,7 +37,7 @@ from lm.config.entry import TrainEntry
 from lm.config.loop import RunsOnThisMachine
 from lm.config.train import TrainConfig
 from tasks.acquire.config import AnySource
-from tasks.finetune.config import FinetuneEntry, Seq2SeqTaskEntry, Variant
+from tasks.finetune.config import FinetuneEntry, Seq2SeqTaskEntry, TextEntry, Variant
 
 H = TypeVar("H")  # a handle
 Bind = Callable[[Callable[[H], Dataset]], BoundStep]
@@ -157,7 +157,7 @@ def build_pipeline(
         )
 
     def score_suites(name: str, export: H, tokens: H, index: H) -> None:
-        files = recipe.evaluate.suites if recipe.evaluate is not None else ()
+        files = recipe.suites
         if not files or not runs_until(SUITES, until):
             return
         run_step(
@@ -190,7 +190,7 @@ def build_pipeline(
             entry=entry.name,
         )
 
-    def fine_tune(entry: FinetuneEntry, examples: H, corpus_tokens: H) -> None:
+    def fine_tune(entry: FinetuneEntry, examples: H, corpus_tokens: H, index: H) -> None:
         # A released folder was trained on other tokens than those of this run.
         base = None if entry.base_folder else models[entry.base]
         tokens = None if base is None else corpus_tokens
@@ -205,9 +205,11 @@ def build_pipeline(
             export = release_model(variant.name, tuned, tokens)
             if variant == first:
                 translators[entry.name] = (entry, export)
+            is_main = not variant.from_scratch and variant.budget == 1
+            if is_main and isinstance(entry, TextEntry) and entry.suites:
+                score_suites(variant.name, export, corpus_tokens, index)
             if not runs_until(SCORE, until):
                 continue
-            is_main = not variant.from_scratch and variant.budget == 1
             compared = [*rivals, *(scored.get(data) or ())] if is_main else []
             validated = tuned if variant.cross_validates else None
             scores = score_variant(variant, export, examples, compared, validated)
@@ -314,4 +316,4 @@ def build_pipeline(
     if not runs_until(FINETUNE, until):
         return
     for entry, prepared in zip(recipe.finetune, examples, strict=True):
-        fine_tune(entry, prepared, tokens)
+        fine_tune(entry, prepared, tokens, index)

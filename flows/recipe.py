@@ -26,9 +26,9 @@ from lm.models.registry import AnyEntry
 from tasks.acquire.config import AnySource
 from tasks.annotate.config import AnnotateConfig
 from tasks.dedup.config import DedupConfig
-from tasks.evaluate.config import EvaluateConfig
+from tasks.evaluate.config import EvaluateConfig, SuiteEntry
 from tasks.extract.config import ExtractConfig
-from tasks.finetune.config import AnyFinetuneEntry, Seq2SeqTaskEntry
+from tasks.finetune.config import AnyFinetuneEntry, Seq2SeqTaskEntry, TextEntry
 from tasks.index.config import IndexConfig
 from tasks.release.config import ReleaseConfig
 from tasks.select.config import SelectConfig
@@ -79,6 +79,11 @@ class Recipe(ConfigModel):
     def models(self) -> tuple[TrainEntry, ...]:
         """The models to make, an entry each: those of ``train``, one for each of its ``seeds``."""
         return tuple(model for entry in self.train for model in entry.expand())
+
+    @property
+    def suites(self) -> tuple[SuiteEntry, ...]:
+        """The suites that models are scored on."""
+        return self.evaluate.suites if self.evaluate is not None else ()
 
     @property
     def registered_models(self) -> tuple[str, ...]:
@@ -222,6 +227,10 @@ class Recipe(ConfigModel):
         for index, entry in enumerate(self.finetune):
             if isinstance(entry, Seq2SeqTaskEntry):
                 entry.check_translator(self.finetune[:index])
+            if isinstance(entry, TextEntry) and entry.suites and not self.suites:
+                raise ValueError(
+                    f"finetune.{entry.name}.suites: evaluate.suites names no suite to score it on"
+                )
             if entry.base_folder is None:
                 base = bases.get(entry.base)
                 if base is None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from flows.execute import StepResult
-from flows.steps import FINETUNE, PREPARE, RELEASE, SCORE, STEPS, TRAIN
+from flows.steps import FINETUNE, PREPARE, RELEASE, SCORE, STEPS, SUITES, TRAIN
 from infra.dataset.stage import Context
 from infra.runs.run_records import (
     FinetunedRecord,
@@ -62,6 +62,7 @@ def finetuned_records(results: Sequence[StepResult]) -> list[FinetunedRecord]:
                 prepare=folders.get((task_entry, PREPARE.name)),
                 release=folders.get((result.entry, RELEASE.name)),
                 score=folders.get((result.entry, SCORE.name)),
+                suites=folders.get((result.entry, SUITES.name)),
             )
         )
     return records

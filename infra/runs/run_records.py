@@ -148,6 +148,7 @@ class FinetunedRecord:
         prepare: folder of its examples.
         release: folder of its export.
         score: folder of its predictions and metrics on the test examples.
+        suites: folder of its results on suites; ``None`` if there are none.
     """
 
     name: str
@@ -156,6 +157,7 @@ class FinetunedRecord:
     prepare: str | None = None
     release: str | None = None
     score: str | None = None
+    suites: str | None = None
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ Fraction = Annotated[float, Field(gt=0, le=1)]
 # decide the weights.
 PREPARE_KEY = frozenset({"task", "data", "folds", "multi_label", "languages"})
 SCORE_KEY = frozenset({"max_new_tokens"})
-NO_KEY = frozenset({"name", "base", "seeds", "baselines"})
+NO_KEY = frozenset({"name", "base", "seeds", "baselines", "suites"})
 WEIGHTS_TOO = frozenset({"task", "folds", "multi_label"})  # of PREPARE_KEY
 
 # What a task's base must be, by family (or architecture, of encoders).
@@ -272,7 +272,27 @@ class QuestionEntry(FinetuneEntry):
     task: Literal["qa"] = Field(description="the task")
 
 
-class Seq2SeqTaskEntry(FinetuneEntry):
+class TextEntry(FinetuneEntry):
+    """A task whose model still gives texts a probability, as its base does: the base of such tasks' entries."""
+
+    suites: bool = Field(
+        False,
+        description=(
+            "score the models of this entry that had all examples on `evaluate.suites`, too, beside the model that they "
+            "started from"
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _check_suites(self) -> Self:
+        if self.suites and self.base_folder is not None:
+            raise ValueError(
+                "suites: the base is a folder, which no suite of this recipe was scored with; name a model of train"
+            )
+        return self
+
+
+class Seq2SeqTaskEntry(TextEntry):
     """A text for a text: translation, summarization."""
 
     families: ClassVar[tuple[str, ...]] = ("seq2seq", *NEXT_TOKEN)
@@ -320,7 +340,7 @@ class Seq2SeqTaskEntry(FinetuneEntry):
             )
 
 
-class ChatEntry(FinetuneEntry):
+class ChatEntry(TextEntry):
     """The assistant's turns of dialogues."""
 
     families: ClassVar[tuple[str, ...]] = NEXT_TOKEN
@@ -328,7 +348,7 @@ class ChatEntry(FinetuneEntry):
     task: Literal["chat"] = Field(description="the task")
 
 
-class CompletionEntry(FinetuneEntry):
+class CompletionEntry(TextEntry):
     """Text or code, with parts in the middle to fill in (Bavarian et al. 2022, arXiv:2207.14255)."""
 
     families: ClassVar[tuple[str, ...]] = NEXT_TOKEN

@@ -21,7 +21,7 @@ from infra.schemas.metrics import (
     mark_clean,
     read_part_items,
 )
-from lm.models.model_kind import MASKED
+from lm.models.model_kind import CAUSAL, MASKED, SEQ2SEQ
 from lm.scoring.load import LOADERS, load_scorer, weights_digest
 from tasks.suites.config import PAIRS
 from tasks.suites.contamination import build_overlaps, contaminated_items, summarize_overlaps
@@ -40,6 +40,8 @@ STAGE = Stage(
 UNIT_ITEMS = 256
 NO_PROBABILITY = "no_probability"
 TOKENIZER_FILE = "tokenizer.json"
+# Tasks of fine-tuned models that give texts a probability.
+TEXT_TASKS = frozenset({"seq2seq", "chat", "completion"})
 
 
 def spec(
@@ -142,6 +144,15 @@ def suite_key(suite: Suite) -> dict[str, Any]:
     return {name: settings[name] for name in names}
 
 
+def scorer_kind(model: Dataset) -> str:
+    """Return the kind by which a release is loaded: that of a model tuned to write texts is that of its base."""
+    kind = str(model.stats["kind"])
+    if kind not in TEXT_TASKS or "task" not in model.stats:
+        return kind
+    config = json.loads(model.read("config.json"))
+    return SEQ2SEQ.name if config.get("is_encoder_decoder") else CAUSAL.name
+
+
 def describe_suite(suite: Suite) -> dict[str, Any]:
     """Return what a reader should know of a suite."""
     config = suite.config
@@ -170,7 +181,7 @@ def score_group(
         return
     items: list[SuiteItem] = [item for item, _ in group]
     prompts: list[str] = [prompt for _, prompt in group]
-    kind = model.stats["kind"]
+    kind = scorer_kind(model)
     names = [f"{config.name}:{item.id}" for item in items]
     is_pseudo = kind == MASKED.name and config.type in PAIRS
     if kind not in LOADERS or (kind == MASKED.name and not is_pseudo):

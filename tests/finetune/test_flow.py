@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
+from flows.recipe import Recipe
 from flows.steps import STEPS
 from infra.removals.log import append_removals
 from infra.removals.match import parse_removal
@@ -13,10 +15,12 @@ from infra.store.storage import Storage
 from tests.finetune.planted_tasks import planted
 from tests.finetune.tiny_runs import write_jsonl
 from tests.inline import go, save_record
+from tests.suites.files import write_suite
 from tests.train_entry import train_entry
 from tests.views.real_run import prose
 from views.documents.dropped import sample_dropped
 from views.history.document_history import document_history
+from views.models.suites import compare_on_suites, load_scored_models
 from views.removal.exposure import update_exposure
 from views.removal.impact import compute_impact
 from views.removal.residue import find_residue
@@ -146,3 +150,55 @@ def test_a_recipe_ends_in_a_section_of_the_report(tmp_path: Path) -> None:
     assert not {item["id"] for item in (*shown.errors, *shown.explanations)} & {rows["test"]["id"]}
     assert task.charts
     assert len(task.curve_systems) == 4
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_tuned_model_is_compared_with_its_base_on_suites(tmp_path: Path) -> None:
+    value = recipe(tmp_path)
+    value["train"][0] |= {"name": "decoder", "family": "decoder"}
+    value["train"][0]["model"]["architecture"] = "llama"
+    rows, _ = planted("chat", 24)
+    value["finetune"] = [
+        {
+            "name": "talk",
+            "base": "decoder",
+            "task": "chat",
+            "data": {"files": [str(write_jsonl(tmp_path / "talk.jsonl", rows))]},
+            "optim": {"epochs": 1, "batch_size": 8, "lr": 0.003},
+            "baselines": {"from_scratch": True, "budgets": [1.0]},
+            "run": {"num_processes": 1, "device": "cpu"},
+            "suites": True,
+        }
+    ]
+    with pytest.raises(ValidationError, match=r"talk\.suites"):
+        Recipe.model_validate(value)
+    items = [{"text": prose(number + 100, "en", 2)} for number in range(8)]
+    panel = write_suite(tmp_path, "panel", items, type="perplexity")
+    value["evaluate"] = {"num_samples": 0, "suites": [panel]}
+    results = go(value, until="score")
+    record = save_record(value, results)
+    scored = {item.name: item.suites for item in record.finetuned}
+    assert {name: bool(folder) for name, folder in scored.items()} == {
+        "talk": True,
+        "talk-scratch": False,
+    }
+
+    storage = Storage(str(tmp_path / "store"))
+    models = load_scored_models(storage, record)
+    assert [(model.name, model.entry, model.base) for model in models] == [
+        ("decoder", "decoder", None),
+        ("talk", "talk", "decoder"),
+    ]
+    values = [model.metrics["suite.panel.bits_per_byte"]["value"] for model in models]
+    assert values[0] != values[1]
+    [verdict] = compare_on_suites(models)
+    assert (verdict.metric, verdict.a, verdict.b) == (
+        "suite.panel.bits_per_byte",
+        "talk",
+        "decoder",
+    )
+    assert verdict.difference == pytest.approx(values[1] - values[0], abs=1e-6)
+    assert verdict.n == 8
+    html = render(storage, record, STEPS)
+    assert html.count('data-verdict="suite.panel.bits_per_byte"') == 1
+    assert all(result.cached for result in go(value, until="score"))

@@ -1,14 +1,14 @@
 """Models on suites of items: their metrics, and which differences between them can be told from chance."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from typing import Any
 
 import pyarrow as pa
 
 from infra.dataset.dataset import Dataset, try_open_dataset
-from infra.runs.run_records import ModelRecord, RunRecord
+from infra.runs.run_records import FinetunedRecord, ModelRecord, RunRecord
 from infra.schemas.metrics import (
     CLEAN,
     SEED,
@@ -58,6 +58,7 @@ class ScoredModel:
         suites: what the suites are (``tasks.suites``).
         contamination: by suite, numbers and examples (``tasks.suites``).
         path: of the data set of the suites.
+        base: of a fine-tuned model the model that it started from; ``None``: it was trained.
     """
 
     name: str
@@ -67,6 +68,7 @@ class ScoredModel:
     suites: Sequence[Mapping[str, Any]]
     contamination: Mapping[str, Mapping[str, Any]]
     path: str
+    base: str | None = None
 
 
 @dataclass(frozen=True)
@@ -106,19 +108,32 @@ class SuiteVerdict:
 
 
 def load_scored_models(storage: Storage, record: RunRecord) -> list[ScoredModel]:
-    """Load the run's models that have results on suites, in the order of the recipe."""
+    """Load the run's models that have results on suites, in the order of the recipe; fine-tuned ones come last."""
     entries = _entry_names(record.config)
     models = []
     for model in record.models:
         data = try_open_dataset(storage, model.suites) if model.suites else None
         if data is not None:
-            models.append(_load_model(storage, model, data, entries.get(model.name, model.name)))
+            entry = entries.get(model.name, model.name)
+            models.append(_load_model(storage, model, model.evaluate, data, entry))
+    bases = {item["name"]: str(item["base"]) for item in record.config.get("finetune", ())}
+    for tuned in record.finetuned:
+        data = try_open_dataset(storage, tuned.suites) if tuned.suites else None
+        if data is not None:
+            found = _load_model(storage, tuned, None, data, tuned.entry)
+            models.append(replace(found, base=bases[tuned.entry]))
     return models
 
 
-def _load_model(storage: Storage, model: ModelRecord, data: Dataset, entry: str) -> ScoredModel:
+def _load_model(
+    storage: Storage,
+    model: ModelRecord | FinetunedRecord,
+    evaluate: str | None,
+    data: Dataset,
+    entry: str,
+) -> ScoredModel:
     datasets = [data]
-    evaluated = try_open_dataset(storage, model.evaluate) if model.evaluate else None
+    evaluated = try_open_dataset(storage, evaluate) if evaluate else None
     if evaluated is not None:
         datasets.append(evaluated)
     rows = [row for item in datasets for row in read_metrics(item).to_pylist()]
@@ -145,22 +160,31 @@ def _entry_names(config: Mapping[str, Any]) -> dict[str, str]:
 def compare_on_suites(models: Sequence[ScoredModel]) -> list[SuiteVerdict]:
     """Compare the entries of a run pairwise on each suite, and on the held-out documents.
 
+    A fine-tuned entry is compared with the model that it started from alone: what it was tuned for, and what it lost.
+
     Models of one seed each are compared over the same items. If both entries have several seeds, these are
     compared, because another seed can make more of a difference than another entry. Among many comparisons some
     differ by chance: p-values are corrected for all of them.
     """
-    by_entry: dict[str, list[ScoredModel]] = {}
+    trained: dict[str, list[ScoredModel]] = {}
+    tuned: dict[str, list[ScoredModel]] = {}
     for model in models:
+        by_entry = trained if model.base is None else tuned
         by_entry.setdefault(model.entry, []).append(model)
-    names = list(by_entry)
+    names = list(trained)
     pairs = list(combinations(names, 2))
     if len(names) > MAX_ENTRIES:
         pairs = [(names[0], other) for other in names[1:]]
+    groups = [(a, trained[a], b, trained[b]) for a, b in pairs]
+    by_name = {model.name: model for model in models}
+    for name, own in tuned.items():
+        base = by_name.get(own[0].base or "")
+        groups += [] if base is None else [(name, own, base.name, [base])]
     drafts = [
         draft
-        for a, b in pairs
-        for key in _compared_keys([*by_entry[a], *by_entry[b]])
-        if (draft := _compare(a, by_entry[a], b, by_entry[b], key)) is not None
+        for a, a_models, b, b_models in groups
+        for key in _compared_keys([*a_models, *b_models])
+        if (draft := _compare(a, a_models, b, b_models, key)) is not None
     ]
     known = [draft for draft in drafts if draft["p_value"] is not None]
     corrected = correct_holm([draft["p_value"] for draft in known])
