@@ -30,7 +30,12 @@ class LengthBound:
             and names.keys() >= set(ALPHABET)
             and not any(item["lstrip"] or item["rstrip"] for item in content["added_tokens"])
         )
-        sizes = (max(len(token_to_bytes(name) or b""), len(name.encode())) for name in names)
+        added = {
+            item["content"] for item in content["added_tokens"]
+        }  # they are written as they are
+        sizes = (
+            len(name.encode() if name in added else token_to_bytes(name) or b"") for name in names
+        )
         self._max_bytes = max(sizes) if is_known else 0
 
     def min_tokens(self, text: str) -> int:

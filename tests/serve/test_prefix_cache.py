@@ -112,6 +112,26 @@ def test_the_cache_does_what_a_walk_over_all_entries_does(
 
 
 @pytest.mark.parametrize("keeps_every_prefix", [True, False])
+@pytest.mark.parametrize(("used", "kept"), [((0,), [0, 2]), ((0, 1), [1, 2]), ((), [1, 2])])
+def test_the_least_recently_used_entry_goes_first(
+    keeps_every_prefix: bool, used: tuple[int, ...], kept: list[int]
+) -> None:
+    model = Tokens(keeps_every_prefix=keeps_every_prefix)
+    prompts = [(number, *range(10)) for number in range(3)]
+    model.row = prompts[0]
+    [state] = model.save(0, len(prompts[0]))
+    cache = cache_of(model, 2 * (state.nbytes + TOKEN_BYTES * len(prompts[0])))
+    for number in (0, 1):
+        model.row = prompts[number]
+        cache.store(0, prompts[number])
+    for number in used:
+        assert cache.restore(0, (*prompts[number], 7))
+    model.row = prompts[2]
+    cache.store(0, prompts[2])
+    assert [n for n in range(3) if cache.restore(0, (*prompts[n], 7))] == kept
+
+
+@pytest.mark.parametrize("keeps_every_prefix", [True, False])
 def test_few_of_many_entries_are_looked_at(
     keeps_every_prefix: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
