@@ -2,7 +2,7 @@
 
     python -m benchmarks.bench_serve [--only one|load|sources|conformance] [--rounds N] [--tokens N] [--requests N]
 
-One released folder of 5.8 M random weights (6 layers of 256, 4,096 tokens) and its GGUF file; each server has one thread, 16
+One released folder of random weights (by default 5.8 M: 6 layers of 256, 4,096 tokens) and its GGUF file; each server has one thread, 16
 slots, and keys and values in fp32. In turn: one client at a time; 16 clients at once, beside the same requests one after the
 other; the time to the first token of all these requests; clients that go in the middle of a text. Then the sources of a text
 that grows by a few tokens at a time. Tokens are the servers' own counts, in wall time, beside the CPU time of the
@@ -31,6 +31,8 @@ from benchmarks.bench_tokenize import texts
 from benchmarks.serve_clients import Endpoint, LoadResult, complete, disconnect, load
 from benchmarks.serve_conformance import check_server, print_table
 from benchmarks.serve_servers import (
+    HIDDEN_SIZE,
+    LAYERS,
     SLOTS,
     generate,
     gristmill,
@@ -228,12 +230,16 @@ def main() -> int:
     parser.add_argument(
         "--requests", type=int, default=64, help=f"of {SLOTS} clients, of {LOAD_TOKENS} tokens each"
     )
+    parser.add_argument("--layers", type=int, default=LAYERS, help="of the model")
+    parser.add_argument("--hidden-size", type=int, default=HIDDEN_SIZE, help="of the model, by 64")
     arguments = parser.parse_args()
     targets = Targets()
     draw = prompts()
     with guarded(), tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        model = None if arguments.only == SOURCES else write_model(folder)
+        model = None
+        if arguments.only != SOURCES:
+            model = write_model(folder, arguments.layers, arguments.hidden_size)
         if model is not None and arguments.only in (None, ONE):
             measure_one_client(model, draw, arguments.rounds, arguments.tokens, targets)
         if model is not None and arguments.only in (None, LOAD):

@@ -50,7 +50,7 @@ class Answer:
 
     Attributes:
         tokens: that were generated, by the server's count.
-        first_s: from the request to the first text.
+        first_s: from the request to the first text, or to the end if there is none.
         seconds: from the request to the end.
     """
 
@@ -180,8 +180,9 @@ async def _stream(endpoint: Endpoint, prompt: str, tokens: int) -> Answer:
     seconds = time.perf_counter() - start
     usages = [event["usage"] for event in _read_events(body) if event.get("usage")]
     count = usages[-1]["completion_tokens"] if usages else 0
-    if first_s is None or count != tokens:
+    if count != tokens:
         raise RuntimeError(f"{endpoint.name}: a completion has {count} tokens, not {tokens}")
+    first_s = seconds if first_s is None else first_s  # of tokens that are no whole characters
     return Answer("".join(_read_texts(body)), count, first_s, seconds)
 
 

@@ -31,15 +31,22 @@ from tests.servers import free_port, server
 GRISTMILL = Path(sys.executable).with_name("gristmill")
 TRANSFORMERS_SERVE = ("transformers[serving]==5.23.0",)
 VOCABULARY, CONTEXT, SLOTS, EOS_ID = 4096, 512, 16, 0
-SHAPE = {"num_layers": 6, "hidden_size": 256, "num_heads": 4, "num_kv_heads": 4}
+LAYERS, HIDDEN_SIZE, HEAD_SIZE = 6, 256, 64
 THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # of every process
 
 
-def write_model(folder: Path) -> Path:
-    """Write a released folder of random weights, 6 layers of 256, with a GGUF file; return it."""
+def write_model(folder: Path, layers: int = LAYERS, hidden_size: int = HIDDEN_SIZE) -> Path:
+    """Write a released folder of random weights with a GGUF file; return it."""
+    heads = hidden_size // HEAD_SIZE
     tokenizer = train_bpe_from_texts(texts(2.0), vocab_size=VOCABULARY, special_tokens=[EOS])
     torch.manual_seed(1)
-    section = tiny(**SHAPE, context_length=CONTEXT).model
+    section = tiny(
+        num_layers=layers,
+        hidden_size=hidden_size,
+        num_heads=heads,
+        num_kv_heads=heads,
+        context_length=CONTEXT,
+    ).model
     model = build_model(section.resolve(VOCABULARY))
     with torch.no_grad():
         for weight in model.parameters():  # so that tokens differ from step to step
