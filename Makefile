@@ -81,7 +81,6 @@ load-serve: setup ## load the endpoint with 200 clients for 10 minutes: nothing 
 	$(BIN)/python -m benchmarks.serve_load $(ARGS)
 bench-suites: setup ## compare the scores of suites with lm-eval's; find a benchmark that is in the training text
 	$(BIN)/python -m benchmarks.bench_suites
-	$(BIN)/python -m benchmarks.bench_harness
 	$(BIN)/python -m benchmarks.bench_contamination
 bench-finetune: setup ## compare fine-tuning with peers, and measure the baselines on the real data
 	$(BIN)/python -m benchmarks.bench_finetune

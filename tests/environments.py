@@ -8,6 +8,19 @@ from pathlib import Path
 
 import pytest
 
+# lm-evaluation-harness, and of what it requires that which this environment has not.
+LM_EVAL = (
+    "lm-eval==0.4.13",
+    "datasets==5.2.0",
+    "dill==0.4.1",
+    "evaluate==0.4.6",
+    "more-itertools==11.2.1",
+    "multiprocess==0.70.19",
+    "pandas==3.1.1",
+    "sqlitedict==2.1.0",
+    "word2number==1.1",
+)
+
 
 def interpreter(config: pytest.Config, name: str, packages: Sequence[str]) -> Path:
     """Return an interpreter that has packages, and those of this environment behind them.

@@ -22,7 +22,7 @@ from infra.registry.versions import PASSED, Version, register_version
 from infra.store.storage import Storage
 from lm.models.hf_auto import load_with_tokenizer
 from lm.scoring.huggingface import HuggingFaceModel
-from tests.environments import interpreter
+from tests.environments import LM_EVAL, interpreter
 from tests.limits import WAIT_TIMEOUT_S, wait_for
 from tests.lm.corpora import texts
 from tests.serve.command import GRISTMILL, ServeCommand, serve_command
@@ -37,17 +37,6 @@ LANGCHAIN = (
     "requests-toolbelt==1.0.0",
     "uuid-utils==0.19.0",
     "distro==1.9.0",
-)
-LM_EVAL = (
-    "lm-eval==0.4.13",
-    "datasets==5.2.0",
-    "dill==0.4.1",
-    "evaluate==0.4.6",
-    "more-itertools==11.2.1",
-    "multiprocess==0.70.19",
-    "pandas==3.1.1",
-    "sqlitedict==2.1.0",
-    "word2number==1.1",
 )
 BOTH = ("tenacity==9.2.1", "tiktoken==0.14.0")
 RECIPE = """

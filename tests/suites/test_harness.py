@@ -20,7 +20,7 @@ from tasks.suites.score import score_items
 from tests.evaluate import tiny
 from tests.lm.corpora import tokenizer
 
-# `python -m benchmarks.bench_harness` runs this in an environment that has it.
+# `test_harness_environment.py` runs this in an environment that has it.
 lm_eval = pytest.importorskip("lm_eval")
 lm_eval_tasks = pytest.importorskip("lm_eval.tasks")
 TemplateLM: Any = pytest.importorskip("lm_eval.api.model").TemplateLM
