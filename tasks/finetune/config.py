@@ -8,6 +8,7 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from infra.config import EXPANDED, ConfigModel
 from infra.form_schema import ConditionalForm
+from infra.schemas.languages import LID_LANGUAGES
 from infra.store.environment import mask
 from lm.config.entry import MAX_NAME_CHARS, Name, Seed, TrainEntry, seeded_name
 from lm.config.finetune import FinetuneModelConfig, FinetuneOptimConfig, weights_key
@@ -311,6 +312,16 @@ class Seq2SeqTaskEntry(TextEntry):
     augment: Seq2SeqAugmentConfig | None = Field(
         None, description="train on translated pairs, too; default: on none"
     )
+
+    @field_validator("languages")
+    @classmethod
+    def _check_languages(cls, value: tuple[str, str] | None) -> tuple[str, str] | None:
+        for code in value or ():
+            if code.partition("-")[0] not in LID_LANGUAGES:
+                raise ValueError(
+                    f"{code!r} is no code of a language that can be identified, such as en or zh-TW"
+                )
+        return value
 
     @property
     def bleu_tokenizer(self) -> str:

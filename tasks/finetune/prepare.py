@@ -1,5 +1,6 @@
 """From files to examples: read, split, deduplicated; every row has a verdict."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
@@ -10,7 +11,6 @@ import pyarrow.compute as pc
 from infra.dataset.failure_limit import FailureLimit
 from infra.dataset.fingerprint import json_sha256
 from infra.dataset.ledger import LEDGER_SCHEMA, Verdict, dropped, failed, verdict_table
-from infra.dataset.manifest import Counts
 from infra.dataset.stage import PartResult
 from infra.errors import UserError
 from infra.minhash.shingles import normalize
@@ -108,9 +108,22 @@ def prepare_examples(
     )
     for index, verdict in zip(rest, found, strict=True):
         verdicts[index] = verdict
-    _check_splits(entry, [s for s, v in zip(splits, verdicts, strict=True) if v.kept])
+    lost = [
+        (file.names[0], item) for file, (_, own) in zip(files, read, strict=True) for item in own
+    ]
+    places = [
+        (files[owner].names[0], row)
+        for owner, row in zip(owners, examples["row"].to_pylist(), strict=True)
+    ]
+    lost += [
+        (name, Rejection(row, verdict.reason, json.dumps(verdict.evidence), failed=verdict.failed))
+        for (name, row), verdict in zip(places, verdicts, strict=True)
+        if verdict.reason is not None
+    ]
+    check_rejected(entry, sum(verdict.kept for verdict in verdicts), lost)
+    _check_splits(entry, [s for s, v in zip(splits, verdicts, strict=True) if v.kept], lost)
     if task == "classification":
-        _check_labels(entry, examples["labels"].to_pylist(), verdicts)
+        _check_labels(entry, examples["labels"].to_pylist(), verdicts, places)
     folds = _assign_folds(entry, examples, inputs, splits, verdicts, seed)
     table = examples.select([*SOURCE.names, *EXAMPLES[task].names])
     rows = examples["row"]
@@ -206,18 +219,37 @@ def _find_swapped(entry: FinetuneEntry, examples: pa.Table) -> list[int]:
     return [i for i, swapped in enumerate(find_swapped(*sides, languages)) if swapped]
 
 
-def check_rejected(entry: FinetuneEntry, counts: Counts) -> None:
-    """Raise ``TaskDataError`` if most rows are no examples: columns or labels are named wrongly."""
-    rejected = sum(counts.failed.values())
-    if rejected > max(MAX_REJECTED.documents, MAX_REJECTED.fraction * counts.n_in):
-        reasons = ", ".join(f"{reason} {count:,}" for reason, count in counts.failed.items())
+def check_rejected(
+    entry: FinetuneEntry, examples: int, rejected: Sequence[tuple[str, Rejection]]
+) -> None:
+    """Raise ``TaskDataError`` if most rows are no examples: columns or labels are named wrongly.
+
+    Args:
+        entry: of the files.
+        examples: number of rows that are kept.
+        rejected: file and reason of each of the others.
+    """
+    failures = [(name, item) for name, item in rejected if item.failed]
+    count = examples + len(rejected)
+    if len(failures) > max(MAX_REJECTED.documents, MAX_REJECTED.fraction * count):
         raise TaskDataError(
-            f"finetune.{entry.name}.data: {rejected:,} of {counts.n_in:,} rows are no examples ({reasons}); "
-            f"at most {MAX_REJECTED.fraction:.0%} may: check the columns, the labels and the format"
+            f"finetune.{entry.name}.data: {len(failures):,} of {count:,} rows are no examples "
+            f"({_describe(failures)}); at most {MAX_REJECTED.fraction:.0%} may: check the columns, the labels and "
+            "the format"
         )
 
 
-def _check_splits(entry: FinetuneEntry, splits: Sequence[Split]) -> None:
+def _describe(rejected: Sequence[tuple[str, Rejection]]) -> str:
+    """Return the reasons with their numbers, and where the first of them is."""
+    counts = Counter(item.reason for _, item in rejected)
+    name, first = rejected[0]
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in counts.most_common())
+    return f"{reasons}; the first: {name}:{first.row}: {first.message}"
+
+
+def _check_splits(
+    entry: FinetuneEntry, splits: Sequence[Split], rejected: Sequence[tuple[str, Rejection]]
+) -> None:
     counts = Counter[str](splits)
     needed = ["train", "test"]
     if entry.optim.early_stopping_patience or len(entry.optim.lr_grid) > 1:
@@ -228,21 +260,30 @@ def _check_splits(entry: FinetuneEntry, splits: Sequence[Split]) -> None:
             detail = (
                 "" if name == "train" else f"; raise {name}_fraction, or name files under {name}"
             )
-            raise TaskDataError(f"{field}: no example is left for the split {name}{detail}")
+            lost = f" ({_describe(rejected)})" if rejected else ""
+            raise TaskDataError(f"{field}: no example is left for the split {name}{lost}{detail}")
 
 
 def _check_labels(
-    entry: FinetuneEntry, labels: Sequence[Sequence[str]], verdicts: Sequence[Verdict]
+    entry: FinetuneEntry,
+    labels: Sequence[Sequence[str]],
+    verdicts: Sequence[Verdict],
+    places: Sequence[tuple[str, int]],
 ) -> None:
-    counts = Counter(
-        name for own, verdict in zip(labels, verdicts, strict=True) if verdict.kept for name in own
-    )
+    kept = [
+        (label, place)
+        for own, verdict, place in zip(labels, verdicts, places, strict=True)
+        if verdict.kept
+        for label in own
+    ]
+    counts = Counter(label for label, _ in kept)
     field = f"finetune.{entry.name}.data"
-    rare = sorted(name for name, count in counts.items() if count == 1)
-    if rare:
+    rare = min((label for label, count in counts.items() if count == 1), default=None)
+    if rare is not None:
+        file, row = next(place for label, place in kept if label == rare)
         raise TaskDataError(
-            f"{field}: the label {rare[0]!r} has one example, which cannot be both trained on and tested; "
-            "name the labels to keep under data.labels"
+            f"{field}: the label {rare!r} has one example ({file}:{row}), which cannot be both trained on and "
+            "tested; name the labels to keep under data.labels"
         )
     if len(counts) < (1 if getattr(entry, "multi_label", False) else 2):
         raise TaskDataError(

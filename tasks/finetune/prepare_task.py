@@ -9,7 +9,6 @@ import pyarrow as pa
 from infra.compute.arrays import U64
 from infra.dataset.dataset import Dataset, PartRef
 from infra.dataset.fingerprint import json_sha256
-from infra.dataset.manifest import Counts
 from infra.dataset.stage import Context, DatasetSpec, Stage, WorkUnit, build_dataset
 from infra.removals.match import Removal, fingerprint_input
 from infra.schemas.examples import SPLITS, example_schema
@@ -19,7 +18,6 @@ from tasks.finetune.data.splits import split_inputs
 from tasks.finetune.files import TaskFile, TaskFileError, load_files
 from tasks.finetune.prepare import (
     STAGE_NAME,
-    check_rejected,
     prepare_examples,
     summarize_examples,
 )
@@ -81,7 +79,6 @@ def build(
     unit = WorkUnit(json_sha256(key), (entry, files, ctx.seed, removals))
 
     def stats(parts: Sequence[PartRef]) -> dict[str, Any]:
-        check_rejected(entry, sum((part.record.counts for part in parts), Counts()))
         tables = [part.table() for part in parts]
         examples = pa.concat_tables([example_schema(_task(entry)).empty_table(), *tables])
         own = summarize_examples(entry.task_name, examples)

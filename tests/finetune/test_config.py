@@ -185,3 +185,12 @@ def test_a_base_with_a_slash_is_a_folder() -> None:
     assert item.base_folder == "s3://bucket/model"
     (item,) = Recipe.model_validate(recipe(entry())).finetune
     assert item.base_folder is None
+
+
+def test_a_language_that_cannot_be_identified_is_refused() -> None:
+    Recipe.model_validate(recipe(pair("t", ["en-GB", "zh-TW"])))
+    with pytest.raises(ValidationError) as error:
+        Recipe.model_validate(recipe(pair("t", ["english", "de"])))
+    (message,) = format_validation_errors("r.yaml", error.value)
+    assert "languages" in message
+    assert "'english'" in message

@@ -95,6 +95,8 @@ def test_several_labels_are_a_failure_unless_the_entry_says_so(
         (sentences(40), {"data__columns": {"sentence": "text"}}, "finetune.task.data.files"),
         ([{"text": f"{n}", "label": "x"} for n in range(30)], {}, "finetune.task.data"),
         ([*sentences(40), *[{"text": "no label"}] * 60], {}, "finetune.task.data"),
+        ([*sentences(40), *[{"text": "x", "label": ["a", "b"]}] * 60], {}, "finetune.task.data"),
+        (sentences(10), {"data__labels": ["yes", "no"]}, "finetune.task.data"),
     ],
     ids=[
         "a label with one example",
@@ -103,6 +105,8 @@ def test_several_labels_are_a_failure_unless_the_entry_says_so(
         "no such column",
         "one label",
         "most rows are no examples",
+        "most rows have several labels",
+        "labels that do not occur",
     ],
 )
 def test_what_cannot_be_learned_is_one_line_with_the_field(
@@ -117,6 +121,22 @@ def test_what_cannot_be_learned_is_one_line_with_the_field(
         store.prepare(entry("classification", path, **settings))
     assert str(error.value).startswith(f"{field}: ")
     assert "\n" not in str(error.value)
+
+
+def test_a_file_of_which_most_rows_are_no_examples_is_refused_with_the_first(
+    store: TinyStore, tmp_path: Path
+) -> None:
+    for number, (rows, settings) in enumerate(
+        [
+            ([*sentences(20), *[{"text": "no label"}] * 60], {}),
+            (sentences(9), {"data__labels": ["yes", "no"]}),
+            ([*sentences(40), {"text": "odd one", "label": "rare"}], {}),
+        ]
+    ):
+        path = write_jsonl(tmp_path / f"data{number}.jsonl", rows)
+        first = [21, 1, 41][number]
+        with pytest.raises(TaskDataError, match=rf"data{number}\.jsonl:{first}\b"):
+            store.prepare(entry("classification", path, **settings))
 
 
 def test_a_missing_file_is_named_with_its_field(store: TinyStore, tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ def test_csv_has_quotes_and_tsv_has_none() -> None:
     assert rows[0]["text"] == '"so'
 
 
-def test_an_open_quote_is_a_row_that_says_which_lines_it_took() -> None:
+def test_each_line_that_an_open_quote_takes_is_a_row_that_is_lost() -> None:
     table, rejected = read_examples(
         b'text,label\na,x\n"b,x\nc,x\n',
         name="a.csv",
@@ -158,7 +158,7 @@ def test_an_open_quote_is_a_row_that_says_which_lines_it_took() -> None:
         options=ReadOptions(),
     )
     assert table.num_rows == 1
-    assert [(item.row, item.reason) for item in rejected] == [(3, "bad_row")]
+    assert [(item.row, item.reason) for item in rejected] == [(3, "bad_row"), (4, "bad_row")]
     assert "3 to 4" in rejected[0].message
 
 
@@ -172,6 +172,14 @@ def test_a_file_without_a_header_has_numbered_columns() -> None:
     )
     assert [row["text"] for row in rows] == ["x"]
     assert rejected == [(2, "bad_encoding")]
+
+
+def test_a_header_of_another_encoding_is_refused() -> None:
+    for data in ("caf\xe9,label\nx,a\n".encode("latin-1"), "text,label\nx,a\n".encode("utf-16")):
+        with pytest.raises(DataFileError, match="encoding"):
+            read(data, "a.csv")
+    rows, _ = read("text,label\nx,a\n".encode("utf-16"), "a.csv", encoding="utf-16")
+    assert rows[0]["text"] == "x"
 
 
 def test_tables_name_the_classes_that_their_numbers_stand_for() -> None:
@@ -416,3 +424,19 @@ def test_every_row_is_an_example_or_has_a_reason(task: Task, rows: list[dict[str
     assert sorted([*table["row"].to_pylist(), *(item.row for item in rejected)]) == list(
         range(1, len(rows) + 1)
     )
+
+
+@pytest.mark.parametrize(
+    ("task", "column", "row"),
+    [
+        ("tagging", "predicate", {"words": ["a"], "tags": ["O"]}),
+        ("embedding", "negatives", {"query": "a", "positive": "b"}),
+        ("classification", "text_pair", {"text": "a", "label": "b"}),
+    ],
+)
+def test_an_optional_column_that_the_recipe_names_must_be_there(
+    task: Task, column: str, row: dict[str, Any]
+) -> None:
+    assert read(jsonl(row), task=task)[1] == []
+    with pytest.raises(DataFileError, match="misnamed"):
+        read(jsonl(row), task=task, columns={column: "misnamed"})

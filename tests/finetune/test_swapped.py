@@ -20,6 +20,8 @@ def test_swapped_pairs_are_found_and_others_are_not() -> None:
     sources = [*ENGLISH, *GERMAN[:3]]
     targets = [*GERMAN, *ENGLISH[:3]]
     assert find_swapped(sources, targets, ("en", "de")) == [False] * 4 + [True] * 3
+    assert find_swapped(sources, targets, ("en-GB", "de-AT")) == [False] * 4 + [True] * 3
+    assert not any(find_swapped(sources, targets, ("de-AT", "de-CH")))
     # A text that was not translated is another problem.
     assert find_swapped(ENGLISH, ENGLISH, ("en", "de")) == [False] * 4
     # Single words are identified as anything.

@@ -27,7 +27,7 @@ def find_swapped(
     Args:
         sources: n texts.
         targets: n texts.
-        languages: codes of lid.176 of the sources and of the targets, such as ``("en", "de")``.
+        languages: codes of the sources and of the targets, such as ``("en", "de")``; regions do not count.
         identify_languages: the identification; the annotator's by default.
     """
     sides = [identify_languages(side, MAX_CHARS) for side in (sources, targets)]
@@ -36,7 +36,9 @@ def find_swapped(
         codes, scores = sides[side]
         return codes[row] == language and scores[row] >= MIN_SCORE
 
-    first, second = languages
+    first, second = (code.partition("-")[0] for code in languages)
+    if first == second:  # of two regions, such as pt-PT and pt-BR
+        return [False] * len(sources)
     return [
         min(len(sources[row]), len(targets[row])) >= MIN_CHARS
         and (is_sure(0, row, second) or is_sure(1, row, first))

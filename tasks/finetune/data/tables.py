@@ -66,7 +66,8 @@ def read_csv(
         encoding: of the file. Bytes that are not of it make their row fail, not the file.
 
     Raises:
-        DataFileError: if the file is empty, or two of its columns have the same name.
+        DataFileError: if the file is empty, its header is of another encoding, or two of its columns have the
+            same name.
     """
     text = data.removeprefix(BOM).decode(encoding, "surrogateescape")
     csv.field_size_limit(MAX_FIELD_CHARS)
@@ -82,6 +83,8 @@ def read_csv(
         if not columns:
             raise DataFileError(f"{name}: no header; columns of a file without one are numbers")
         columns = [column.strip() for column in columns]
+        if any(_is_undecoded(column) for column in columns):
+            raise DataFileError(f"{name}: the header is not {encoding}; name the encoding under data.encoding")
         if twice := {column for column in columns if columns.count(column) > 1}:
             raise DataFileError(f"{name}: two columns are named {min(twice)!r}")
     while True:
@@ -89,9 +92,12 @@ def read_csv(
         try:
             fields = next(reader, None)
         except csv.Error as error:
-            # An open quote takes all that follows it into its field.
-            lines = f"lines {row} to {reader.line_num}" if reader.line_num > row else f"line {row}"
+            # An open quote takes all that follows it into its field: each of these lines is a row that is lost.
+            last = reader.line_num
+            lines = f"lines {row} to {last}" if last > row else f"line {row}"
             yield Rejection(row, "bad_row", f"{lines}: {error}")
+            for line in range(row + 1, last + 1):
+                yield Rejection(line, "bad_row", f"in the open quote of line {row}")
             continue
         if fields is None:
             return
@@ -106,9 +112,14 @@ def _make_record(row: int, columns: Sequence[str], fields: Sequence[str]) -> Rec
         message = f"{len(fields)} fields in place of {len(columns)}"
         return Rejection(row, "bad_row", message)
     for column, field in zip(columns, fields, strict=True):
-        if any("\ud800" <= char <= "\udfff" for char in field):
+        if _is_undecoded(field):
             return Rejection(row, "bad_encoding", f"column {column!r} has bytes of another encoding")
     return Record(row, dict(zip(columns, fields, strict=True)))
+
+
+def _is_undecoded(text: str) -> bool:
+    """Return whether a text has bytes of another encoding, which were read as surrogates."""
+    return any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def read_parquet(data: bytes, name: str) -> Iterator[Record | Rejection]:

@@ -102,7 +102,8 @@ class ToExample:
                 raise BadValueError("bad_tags", f"the tag of word {index} is {tag!r}")
             if self._labels and tag not in self._labels:
                 raise BadValueError("unknown_label", f"{quote(tag)} is none of data.labels")
-        predicate = record.values.get(self._name("predicate"))
+        has_column = "predicate" in self._columns or "predicate" in record.values
+        predicate = self._value(record, "predicate", may_be_null=True) if has_column else None
         if predicate is not None and not _is_index(predicate, len(words)):
             message = f"predicate is {predicate!r}, not the index of one of {len(words)} words"
             raise BadValueError("bad_predicate", message)
@@ -145,7 +146,7 @@ class ToExample:
 
     def _embedding(self, record: Record) -> Example:
         negatives: list[str] = []
-        if self._name("negatives") in record.values:
+        if "negatives" in self._columns or "negatives" in record.values:
             value = self._value(record, "negatives", may_be_null=True)
             negatives = [value] if isinstance(value, str) else _check_strings(value or [], "negatives")
         return {
