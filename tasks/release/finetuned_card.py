@@ -199,8 +199,8 @@ def render_finetuned_card(
             *losses,
             "",
             (
-                "Metrics on the test examples, with 95 % intervals and beside baselines, are in the report of the run and in "
-                "its data set `score`."
+                "What is tested is the exported model: its metrics on the test examples, with 95 % intervals and beside "
+                "baselines, are in the report of the run, and `gristmill release` adds them to this card."
             ),
             "",
             "## Limits",

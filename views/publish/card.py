@@ -7,6 +7,7 @@ from typing import Any
 from infra.config import flatten_sections
 from infra.registry.versions import FAILED, Version
 from views.publish.lineage import Provenance
+from views.publish.other_systems import describe_test
 from views.removal.exposure import ExposureRecord
 from views.report.formatting import format_duration
 from views.report.sections.leaderboard.board import JOULES_PER_WH, measure_energy
@@ -40,6 +41,7 @@ def extend_card(
     sections = [
         ("Version", _version(version)),
         ("Evaluation", _evaluation(version)),
+        *_test(provenance),
         ("Gates", _gates(version)),
         ("Languages", _languages(provenance)),
         ("Filters", _filters(provenance)),
@@ -79,6 +81,14 @@ def _evaluation(version: Version) -> list[str]:
         return ["It was not evaluated."]
     columns = ("metric", "value", "95 % interval", "items", "better is")
     return [*_table(columns, rows)]
+
+
+def _test(provenance: Provenance) -> list[tuple[str, list[str]]]:
+    """Return the section about a fine-tuned model's test; none for other models."""
+    if provenance.test is None:
+        return []
+    name, stats = provenance.version.model, provenance.test.stats
+    return [("Beside other systems", describe_test(name, stats))]
 
 
 def _gates(version: Version) -> list[str]:
@@ -169,12 +179,18 @@ def _energy(provenance: Provenance, prices: Prices) -> list[str]:
 
 
 def _limits(version: Version, provenance: Provenance) -> list[str]:
-    kind = str(provenance.export.stats.get("kind", "model"))
+    stats = provenance.export.stats
+    use = (
+        f"- It is a {stats.get('kind', 'model')} model of the texts listed above, for use on texts like these: their "
+        "languages, subjects and times."
+    )
+    if "task" in stats:
+        use = (
+            f"- It was fine-tuned for one task, {stats['task']}, for use on texts like its examples: their "
+            "languages, subjects and times. The figures above are of such texts, and say nothing of others."
+        )
     lines = [
-        (
-            f"- It is a {kind} model of the texts listed above, for use on texts like these: their languages, "
-            "subjects and times."
-        ),
+        use,
         "- It was not tuned to follow instructions or to be safe, and has no notion of truth.",
         "- It may reproduce its training data, personal data and errors included.",
         "- The licenses above are those that sources state; whether a use is allowed is for its user to find out.",

@@ -21,6 +21,7 @@ class Provenance:
         ancestors: data sets that are in the store, by stage.
         missing: folders of data sets that were deleted.
         steps: the pipeline.
+        test: the scores on the test examples of a fine-tuned model, if they are in the store.
     """
 
     version: Version
@@ -28,6 +29,7 @@ class Provenance:
     ancestors: Sequence[Dataset]
     missing: Sequence[str]
     steps: Steps
+    test: Dataset | None = None
 
     def datasets(self, output: Output) -> list[Dataset]:
         """Return the ancestors with this kind of output."""
@@ -68,7 +70,10 @@ def trace_provenance(storage: Storage, version: Version, steps: Steps) -> Proven
             missing.append(path)
         else:
             found.append(data)
-    return Provenance(version, export, found, missing, steps)
+    tests = steps_with_output(steps, "test_scores")
+    scores = (try_open_dataset(storage, path) for path in version.scores)
+    test = next((data for data in scores if data is not None and data.stage in tests), None)
+    return Provenance(version, export, found, missing, steps, test)
 
 
 def _walk(storage: Storage, export: Dataset) -> Iterator[str]:

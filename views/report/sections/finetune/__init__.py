@@ -1,18 +1,16 @@
 """Fine-tuned models beside their baselines, an entry of `finetune` each."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import mean, stdev
 from typing import Any
 
-import pyarrow as pa
 from markupsafe import Markup
 
 from infra.dataset.dataset import Dataset, try_open_dataset
-from infra.removals.examples import match_examples
-from infra.removals.log import CorruptRemovalLogError, load_removals
 from infra.runs.run_records import FinetunedRecord
-from infra.schemas.examples import SOURCE, SPLITS
+from infra.schemas.examples import SPLITS
+from views.models.baselines import Verdict, judge_systems
 from views.report.heatmap import heatmap
 from views.report.report_run import ReportRun, Section
 from views.report.sections.finetune.curves import (
@@ -24,8 +22,9 @@ from views.report.sections.finetune.curves import (
     draw_classifier,
     draw_learning_curves,
 )
+from views.report.sections.finetune.quotes import not_removed
 
-BASELINE, FINE_TUNED = "baseline", "fine-tuned"
+BASELINE, FINE_TUNED, FROM_SCRATCH = "baseline", "fine-tuned", "from random weights"
 MODEL = "model"  # the name of the fine-tuned model among the systems of its scores
 MAX_METRICS = 6
 MAX_LABELS = 20  # of a confusion matrix that is shown
@@ -100,6 +99,8 @@ class TaskReport:
         explanations: what the classifier looks at in some test examples.
         folds: of the cross-validation; 0: none.
         validated: metrics of its out-of-fold predictions.
+        verdict: the model beside the baselines.
+        pretraining: the model beside the same from random weights.
     """
 
     name: str
@@ -126,6 +127,8 @@ class TaskReport:
     explanations: Sequence[Mapping[str, Any]] = ()
     folds: int = 0
     validated: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    verdict: Verdict = Verdict({}, {})  # noqa: RUF009 - immutable
+    pretraining: Verdict = Verdict({}, {})  # noqa: RUF009 - immutable
 
 
 @dataclass(frozen=True)
@@ -150,19 +153,33 @@ class _Scored:
 
 def collect(run: ReportRun) -> list[TaskReport] | None:
     """Return the run's entries of `finetune` that were scored; ``None`` without one."""
+    return [_report(run, name, scored) for name, scored in _by_entry(run).items()] or None
+
+
+def find_main_models(run: ReportRun) -> Iterator[tuple[str, Dataset]]:
+    """Yield the name and the scores of each entry's model from the base, with the most examples."""
+    for scored in _by_entry(run).values():
+        best = _find_best(scored)
+        yield best.record.name, best.scores
+
+
+def _find_best(scored: Sequence[_Scored]) -> _Scored:
+    # The one with all examples, from the base; else the first.
+    return max(scored, key=lambda item: (item.is_from_base, item.model.stats["budget"]))
+
+
+def _by_entry(run: ReportRun) -> dict[str, list[_Scored]]:
     by_entry: dict[str, list[_Scored]] = {}
     for record in run.record.finetuned:
         model = try_open_dataset(run.storage, record.finetune)
         scores = try_open_dataset(run.storage, record.score) if record.score else None
         if model is not None and scores is not None:
             by_entry.setdefault(record.entry, []).append(_Scored(record, model, scores))
-    reports = [_report(run, name, scored) for name, scored in by_entry.items()]
-    return reports or None
+    return by_entry
 
 
 def _report(run: ReportRun, name: str, scored: Sequence[_Scored]) -> TaskReport:
-    # The one with all examples, from the base; else the first.
-    best = max(scored, key=lambda item: (item.is_from_base, item.model.stats["budget"]))
+    best = _find_best(scored)
     stats, own = best.scores.stats, best.model.stats
     main = str(stats["main_metric"])
     is_loss = main == "perplexity"
@@ -223,19 +240,21 @@ def _report(run: ReportRun, name: str, scored: Sequence[_Scored]) -> TaskReport:
             )
             if count
         },
-        _not_removed(run, stats["errors"]),
+        not_removed(run, stats["errors"]),
         [
             {**item, "picture": heatmap(item["attention"]) if item.get("attention") else None}
-            for item in _not_removed(run, stats.get("explanations", ()))
+            for item in not_removed(run, stats.get("explanations", ()))
         ],
         len(folds["folds"]) if folds else 0,
         folds["metrics"] if folds else {},
+        judge_systems(stats, [row.name for row in systems if row.kind == BASELINE]),
+        judge_systems(stats, [row.name for row in systems if row.kind == FROM_SCRATCH]),
     )
 
 
 def _model_row(item: _Scored, stats: Mapping[str, Any], main: str) -> SystemRow:
     own = item.model.stats
-    kind = "from random weights" if own["from_scratch"] else "fine-tuned"
+    kind = FROM_SCRATCH if own["from_scratch"] else FINE_TUNED
     tests = _tests(stats, item.record.name, main)
     return SystemRow(item.record.name, kind, own["examples"]["train"], item.metrics, *tests)
 
@@ -287,22 +306,6 @@ def _spreads(scored: Sequence[_Scored], best: _Scored) -> list[Spread]:
         if len(known) > 1:
             spreads.append(Spread(metric, mean(known), stdev(known), len(known)))
     return spreads
-
-
-def _not_removed(run: ReportRun, rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Leave out the examples that were removed since: they must not be quoted."""
-    if not rows:
-        return []
-    try:
-        removals = load_removals(run.storage, run.record.recipe)
-    except CorruptRemovalLogError:  # it stops the next run, but not a page about a past one
-        return []
-    columns = {
-        name: pa.array([row.get(name) for row in rows], pa.string())
-        for name in ("id", *SOURCE.names)
-    }
-    matches = match_examples(pa.table(columns), removals).tolist()
-    return [row for row, match in zip(rows, matches, strict=True) if match < 0]
 
 
 SECTION = Section("finetune", "Fine-tuned models", collect)
