@@ -54,7 +54,7 @@ def explain(
     """
     from pathlib import Path
 
-    from views.explain.explain import explain as explain_texts
+    from lm.interpret.explain import explain as explain_texts
     from views.explain.page import render_page
     from views.explain.released import open_released
 

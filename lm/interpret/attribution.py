@@ -16,6 +16,7 @@ quadrature of captum's default, which ``docs/explain.md`` compares.
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -62,16 +63,21 @@ def integrated_gradients(
     baseline_t: Tensor,
     score: Callable[[Any], Tensor],
     max_steps: int = MAX_STEPS,
+    written_k: Tensor | None = None,
 ) -> Attribution:
     """Attribute a score to the tokens of a text.
 
     Args:
         model: of transformers, or with the same ``get_input_embeddings``.
-        tokens_t: int64[T].
+        tokens_t: int64[T]; of an encoder-decoder, the source.
         baseline_t: int64[T], the text in which nothing is said.
         score: returns the score of each row, float[B], of the model's output for rows.
         max_steps: points at which gradients are taken, at most; fewer if the error is small before.
+        written_k: of an encoder-decoder, what its decoder reads, int64[K]: nothing is attributed to these.
     """
+    forward: Callable[[Any, Tensor, Tensor], Any] = (
+        _run_rows if written_k is None else partial(_run_encoder_decoder, written_k=written_k)
+    )
     embedding = model.get_input_embeddings()
     with torch.no_grad():
         target, origin = (embedding.weight[ids] for ids in (tokens_t, baseline_t))
@@ -83,8 +89,8 @@ def integrated_gradients(
     def integrate(start: float, end: float) -> _Part:
         points = start + (end - start) * places
         rows = (origin + points[:, None, None] * direction).requires_grad_()
-        with replace_embeddings(embedding, rows), torch.enable_grad():
-            values = score(run(model, tokens_t.expand(len(rows), -1)))
+        with torch.enable_grad():
+            values = score(forward(model, tokens_t.expand(len(rows), -1), rows))
             (gradient,) = torch.autograd.grad(values.sum(), rows)
         mean = (gradient.double() * shares[:, None, None]).sum(0)
         added = (direction.double() * mean).sum(-1) * (end - start)
@@ -105,6 +111,24 @@ def integrated_gradients(
 def run(model: Any, tokens_bt: Tensor) -> Any:
     """Return the output of a model for texts without padding."""
     return model(input_ids=tokens_bt, attention_mask=torch.ones_like(tokens_bt))
+
+
+def _run_rows(model: Any, tokens_bt: Tensor, rows: Tensor) -> Any:
+    with replace_embeddings(model.get_input_embeddings(), rows):
+        return run(model, tokens_bt)
+
+
+def _run_encoder_decoder(model: Any, tokens_bt: Tensor, rows: Tensor, written_k: Tensor) -> Any:
+    """Return the output of an encoder-decoder whose encoder alone reads these vectors."""
+    encoder, mask = model.get_encoder(), torch.ones_like(tokens_bt)
+    with replace_embeddings(encoder.embed_tokens, rows):
+        encoded = encoder(input_ids=tokens_bt, attention_mask=mask)
+    return model(
+        encoder_outputs=encoded,
+        attention_mask=mask,
+        decoder_input_ids=written_k.expand(len(rows), -1),
+        use_cache=False,
+    )
 
 
 def replace_embeddings(embedding: Any, rows: Tensor) -> AbstractContextManager[Any]:

@@ -21,7 +21,7 @@ from infra.schemas.metrics import (
     read_part_items,
 )
 from lm.models.embedding.files import WordVectors
-from lm.models.model_kind import VECTORS
+from lm.models.model_kind import CAUSAL, MASKED, SEQ2SEQ, VECTORS
 from lm.scoring.language_model import GenerationConfig
 from lm.scoring.load import load_scorer, weights_digest
 from tasks.evaluate import word_vectors
@@ -38,6 +38,9 @@ STAGE = Stage(
     modules=("tasks.evaluate.task",),
     libraries=("numpy", "numba", "pyarrow", "tokenizers", "torch", "transformers"),
 )
+
+
+EXPLAINED_KINDS = (CAUSAL.name, MASKED.name, SEQ2SEQ.name)
 
 
 class NoValidationDataError(UserError):
@@ -71,8 +74,8 @@ def build(
 
     Returns:
         A data set with a row per scored document, and the statistics ``metrics``, ``metric_rows``, ``samples`` and
-        ``baselines`` (what was counted). Of word vectors a row per scored row of a gold set, and
-        the statistics ``metrics``, ``metric_rows`` and ``neighbors``.
+        ``baselines`` (what was counted); of a neural model ``portrait`` (``explain_model``). Of word vectors a row per scored row of a gold set, and
+        the statistics ``metrics``, ``metric_rows``, ``neighbors`` and ``projection``.
 
     Raises:
         NoValidationDataError: if the validation split is empty.
@@ -109,10 +112,36 @@ def build(
         )
         units.append(WorkUnit(key, (model, tokens, group, group_nats, settings), group.num_rows))
     kind = model.stats["kind"]
-    stats = {"baselines": json.loads(counted.storage.read(counted.file(COUNTED_FILE)))}
-    return build_dataset(
-        ctx, spec, units, score_batch, stats=lambda parts: {**stats, **summarize(parts, kind)}
-    )
+
+    def stats(parts: list[PartRef]) -> dict[str, Any]:
+        summary = summarize(parts, kind)
+        if kind in EXPLAINED_KINDS:
+            summary["portrait"] = explain_model(model, tokens, planned)
+        return {
+            "baselines": json.loads(counted.storage.read(counted.file(COUNTED_FILE))),
+            **summary,
+        }
+
+    return build_dataset(ctx, spec, units, score_batch, stats=stats)
+
+
+def explain_model(model: Dataset, tokens: Dataset, planned: pa.Table) -> dict[str, Any] | None:
+    """Return what a model makes of the beginning of a scored document, the first by id.
+
+    Returns:
+        ``id``, ``url`` and ``source`` of the document, and what ``draw_portrait`` says; ``None`` if it says nothing.
+    """
+    from lm.interpret.portrait import MAX_TOKENS, draw_portrait
+    from lm.models.hf_auto import load_with_tokenizer
+
+    row = min((row for row in planned.to_pylist() if row["tokens"]), key=lambda row: row["id"])
+    ids = TokenShards(tokens, VALIDATION).read(row["start"], min(row["tokens"], MAX_TOKENS))
+    tokenizer = Tokenizer.from_buffer(tokens.read("tokenizer.json"))
+    text = tokenizer.decode(ids.tolist(), skip_special_tokens=True)
+    drawn = draw_portrait(*load_with_tokenizer(model_folder(model)), text)
+    if drawn is None:
+        return None
+    return {**{name: row[name] for name in ("id", "url", "source")}, **drawn}
 
 
 def _is_word_vectors(model: Dataset) -> bool:
@@ -143,11 +172,15 @@ def _build_word_vectors(
 
     def stats(parts: list[PartRef]) -> dict[str, Any]:
         scored = pa.concat_tables([part.table() for part in parts])
-        written = parts[-1].storage.read(parts[-1].file(word_vectors.NEIGHBORS_FILE))
+        written, projected = (
+            parts[-1].storage.read(parts[-1].file(name))
+            for name in (word_vectors.NEIGHBORS_FILE, word_vectors.PROJECTION_FILE)
+        )
         return {
             "metrics": word_vectors.summarize(sets, scored),
             METRIC_ROWS: word_vectors.metric_rows(sets, scored, read_part_items(parts)),
             "neighbors": json.loads(written),
+            "projection": json.loads(projected),
         }
 
     return build_dataset(ctx, spec, units, score_vectors, stats=stats)

@@ -38,6 +38,7 @@ OUT_OF_VOCABULARY = "out_of_vocabulary"
 MAX_COSINES = 1 << 24  # in memory at a time: 64 MiB
 DIGITS = 6
 NEIGHBORS_FILE = "neighbors.json"
+PROJECTION_FILE = "projection.json"
 
 
 class UnitVectors:
@@ -169,8 +170,41 @@ def find_neighbors(model: WordVectors, config: WordVectorsConfig, stage: str) ->
     """
     named = list(config.neighbors) or model.vocabulary.words[: config.num_frequent]
     neighbors = list_neighbors(model, named, config.num_neighbors)
-    files = {NEIGHBORS_FILE: json.dumps(neighbors, ensure_ascii=False).encode()}
+    files = {
+        name: json.dumps(value, ensure_ascii=False).encode()
+        for name, value in (
+            (NEIGHBORS_FILE, neighbors),
+            (PROJECTION_FILE, project_words(model, neighbors)),
+        )
+    }
     return PartResult(SCHEMA.empty_table(), verdict_table(stage, []), files)
+
+
+def project_words(
+    model: WordVectors, neighbors: Sequence[Mapping[str, Any]]
+) -> dict[str, list[float]]:
+    """Return the first two principal components of words and of their neighbors, at length 1, by word."""
+    import torch  # here, for processes that only read the module start faster without it
+
+    from lm.interpret.embeddings import project
+    from lm.models.single_thread import single_thread
+
+    words = dict.fromkeys(
+        word
+        for item in neighbors
+        if item["neighbors"] is not None
+        for word in (item["word"], *(own["word"] for own in item["neighbors"]))
+    )
+    vectors = [np.asarray(model.vector(word), np.float64) for word in words]
+    if not vectors:
+        return {}
+    unit = torch.nn.functional.normalize(torch.from_numpy(np.stack(vectors)), dim=-1)
+    with single_thread():
+        points = project(unit).tolist()
+    return {
+        word: [round(x, DIGITS), round(y, DIGITS)]
+        for word, (x, y) in zip(words, points, strict=True)
+    }
 
 
 def list_neighbors(model: WordVectors, named: Sequence[str], count: int) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
-"""What a released classifier looks at in test examples, for the report."""
+"""What a released model looks at in test examples, for the report."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 
 from lm.interpret.attention import attention_maps, attention_rollout
 from lm.interpret.labels import attribute_label, spell_tokens
+from lm.interpret.portrait import draw_portrait
 from tasks.finetune.metrics.compute import Predictions
 from tasks.finetune.predict.load import load_released
 from tasks.finetune.score import SHOWN_ORIGIN
@@ -16,6 +18,51 @@ from tasks.finetune.score import SHOWN_ORIGIN
 MAX_EXAMPLES = 3  # that the model got wrong, and as many that it got right
 MAX_TOKENS = 64  # of a text; more would not be read in the report
 MAX_STEPS = 200
+FIRST_TEXT = {
+    "classification": "text",
+    "qa": "question",
+    "seq2seq": "source",
+    "completion": "text",
+    "embedding": "query",
+}
+
+
+def explain_model(task: str, folder: Path, test: pa.Table, own: Predictions) -> dict[str, Any]:
+    """Return what a report shows of a model, as JSON values.
+
+    Args:
+        task: the task.
+        folder: of the release.
+        test: its test examples.
+        own: the model's predictions for them.
+
+    Returns:
+        ``portrait``: the first example, by id, with the place where it is from and what ``draw_portrait`` says
+        of it; ``explanations`` of a classifier (``explain_labels``).
+    """
+    out: dict[str, Any] = {}
+    if test.num_rows:
+        released = load_released(folder)
+        first = int(np.argsort(np.array(test["id"].to_pylist()))[0])
+        row = test.slice(first, 1).to_pylist()[0]
+        text = _first_text(task, row, released.tokenizer)
+        drawn = draw_portrait(released.model, released.tokenizer, text)
+        if drawn is not None:
+            out["portrait"] = {**{key: row[key] for key in SHOWN_ORIGIN}, **drawn}
+    if task == "classification":
+        out["explanations"] = explain_labels(folder, test, own)
+    return out
+
+
+def _first_text(task: str, row: Mapping[str, Any], tokenizer: Any) -> str:
+    """Return what a model reads first of an example."""
+    if task == "tagging":
+        return " ".join(row["words"])
+    if task == "chat":
+        turns = [item["role"] for item in row["messages"]]
+        asked = row["messages"][: turns.index("assistant")]
+        return str(tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True))
+    return str(row[FIRST_TEXT[task]])
 
 
 def explain_labels(folder: Path, test: pa.Table, own: Predictions) -> list[dict[str, Any]]:

@@ -67,6 +67,7 @@ def spec(
         "seed": ctx.seed,
         "task": entry.task_name,
         "budget": variant.budget,
+        "explained": _is_explained(variant),
         **entry.score_key(),
     }
     return DatasetSpec(
@@ -114,14 +115,19 @@ def build(
         if validated is not None:
             table = pq.read_table(io.BytesIO(validated.read(OUT_OF_FOLD_FILE)))
             summary["cross_validation"] = summarize_folds(table, labels, ctx.seed)
-        if entry.task_name == "classification":
-            from tasks.finetune.explanations import explain_labels
+        if _is_explained(variant):
+            from tasks.finetune.explanations import explain_model
 
-            own = systems[MODEL]
-            summary["explanations"] = explain_labels(model_folder(model), selection.test, own)
+            folder, test = model_folder(model), selection.test
+            summary |= explain_model(entry.task_name, folder, test, systems[MODEL])
         return summary
 
     return build_dataset(ctx, spec, units, score_systems, stats=stats)
+
+
+def _is_explained(variant: Variant) -> bool:
+    """Return whether a report shows what the model looks at: one with the most examples, from the base."""
+    return not variant.from_scratch and variant.budget == max(variant.entry.baselines.budgets)
 
 
 def score_systems(

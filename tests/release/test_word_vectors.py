@@ -95,6 +95,8 @@ def test_word_vectors_are_released_and_measured(tmp_path: Path, family: str) -> 
     assert len(near["neighbors"]) == 3
     assert all("03" in item["word"] or "role1" in item["word"] for item in near["neighbors"])
     assert unknown == {"word": "unknown", "neighbors": None}
+    drawn = {near["word"], *(item["word"] for item in near["neighbors"])}
+    assert set(scores.stats["projection"]) == drawn
     # All documents were read in all passes, and there are no other steps to trace.
     assert exposed_steps(model, 0, 1) == [0]
     with pytest.raises(TraceError):

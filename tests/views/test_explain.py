@@ -19,6 +19,10 @@ from infra.store.storage import Storage
 from lm.interpret.attention import attention_rollout
 from lm.interpret.attribution import integrated_gradients
 from lm.interpret.embeddings import nearest_neighbors, project
+from lm.interpret.explain import explain
+from lm.interpret.labels import make_baseline
+from lm.interpret.packed_maps import unpack_map
+from lm.interpret.portrait import MAX_TOKENS, draw_portrait
 from lm.models.heads.config import describe
 from lm.models.heads.model import reference_outputs
 from lm.objectives.classification import encode
@@ -34,7 +38,7 @@ from tests.lm.test_heads import (
     text_encoder,
     train,
 )
-from views.explain.explain import explain
+from tests.release.test_denoising import far_from_start
 from views.explain.page import render_page
 from views.explain.released import open_released
 from views.report.heatmap import heatmap
@@ -131,6 +135,77 @@ def test_each_token_that_is_written_is_explained(tmp_path: Path) -> None:
         assert scored.target == text.tokens[text.num_read + number]
         assert len(scored.scores) == text.num_read + number
         assert abs(scored.delta) < 1e-3 + 0.05 * abs(scored.total)
+
+
+@pytest.mark.parametrize("kind", ["t5", "bahdanau"])
+def test_what_an_encoder_decoder_writes_is_attributed_to_its_source(
+    kind: str, tmp_path: Path
+) -> None:
+    base = far_from_start(kind, tied=True)
+    save_reference_logits(base, tmp_path / "logits")
+    trained = TrainedModel(
+        describe(base.config, None),
+        base.saved_weights(),
+        load_file(tmp_path / "logits"),
+        tokenizer().to_str().encode(),
+        EOS,
+    )
+    export(trained, tmp_path / "hf")
+    with open_released(Storage(str(tmp_path / "hf"))) as released:
+        (text,) = explain(released, "here", ["the crow"], max_new_tokens=2).texts
+        model, sentinel = released.model, released.model.config.sentinel_token_id
+        source = torch.tensor([EOS, *released.tokenizer("the crow")["input_ids"], sentinel, EOS])
+        blank = make_baseline(released.tokenizer, source)
+        written = torch.tensor([[EOS]])
+        for scored in text.attributions:
+            assert len(scored.scores) == len(text.tokens) == len(source)
+            # What they add up to is the difference of what the model says of both sources.
+            with torch.no_grad():
+                log_p, without = (
+                    model(input_ids=ids[None], decoder_input_ids=written)
+                    .logits[0, -1]
+                    .log_softmax(-1)
+                    for ids in (source, blank)
+                )
+            best = log_p.argmax()
+            assert scored.probability == pytest.approx(float(log_p[best].exp()), abs=1e-5)
+            assert scored.total == pytest.approx(float(log_p[best] - without[best]), abs=1e-4)
+            assert abs(scored.delta) < 1e-3 + 0.05 * abs(scored.total)
+            assert scored.scores[0] == scored.scores[-1] == 0
+            written = torch.cat([written, best[None, None]], dim=1)
+    assert 1 <= len(text.attributions) <= 2
+
+
+def test_a_portrait_is_small_and_says_what_the_explanation_says(folders: dict[str, Path]) -> None:
+    with open_released(Storage(str(folders["bert"]))) as released:
+        released.model.set_attn_implementation("sdpa")
+        drawn = draw_portrait(released.model, released.tokenizer, "a Q b " * 40)
+        assert released.model.config._attn_implementation == "sdpa"
+        text = released.tokenizer.decode(released.encode("a Q b " * 40, MAX_TOKENS))
+        found = explain(released, "", ["a Q b " * 40], max_tokens=MAX_TOKENS).texts[0]
+        assert draw_portrait(released.model, RemovesAll(released.tokenizer), text) is None
+    assert drawn is not None
+    assert drawn["tokens"] == found.tokens
+    assert len(found.tokens) == MAX_TOKENS
+    assert drawn["layers"] == [1, 2]
+    for own, maps in zip(found.attention or (), drawn["maps"], strict=True):
+        for head, packed in zip(own, maps, strict=True):
+            torch.testing.assert_close(
+                torch.tensor(unpack_map(packed)), torch.tensor(head), atol=1 / 500, rtol=0
+            )
+    assert drawn["attributions"][0]["target"] == found.attributions[0].target
+    assert len(json.dumps(drawn)) < 30_000
+
+
+class RemovesAll:
+    """A tokenizer that finds no token in any text."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.model_max_length = tokenizer.model_max_length
+        self.bos_token_id = self.eos_token_id = tokenizer.eos_token_id
+
+    def __call__(self, text: str, **_: Any) -> dict[str, list[int]]:
+        return {"input_ids": []}
 
 
 class LinearModel(nn.Module):

@@ -15,7 +15,7 @@ from tests.inline import go, save_record
 from tests.views.real_run import RECIPE, RealRun, recipe
 from views.report import build_report, formatting
 from views.report.charts import Line, bar_chart, downsample, histogram, line_chart, nice_ticks
-from views.report.page import render
+from views.report.page import collect_page, render
 from views.report.report_run import ReportRun
 from views.report.sections import SECTIONS
 from views.report.sections.duplicates.examples import highlight_differences
@@ -53,6 +53,17 @@ def test_every_section_of_a_complete_run_is_in_the_page(page: str) -> None:
         shown = section.name not in MISSING
         assert (f'<section id="{section.name}"' in page) is shown
         assert (f'href="#{section.name}"' in page) is shown
+
+
+def test_each_neural_model_is_shown_with_what_it_looks_at(real_run: RealRun) -> None:
+    portraits = collect_page(real_run.storage, real_run.record, STEPS).data("interpret")
+    assert [item.name for item in portraits] == [model.name for model in real_run.record.models]
+    for item in portraits:
+        assert item.document
+        assert item.attributions
+        assert item.maps
+        assert item.places
+        assert item.neighbors
 
 
 def test_text_of_documents_is_escaped(page: str) -> None:

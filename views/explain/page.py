@@ -1,16 +1,14 @@
 """Write an explanation as one HTML page without other files."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from views.explain.explain import Explanation, Scored, TextExplanation
+from lm.interpret.explain import Explanation, Scored, TextExplanation
+from views.report.embedding_plot import Place, place_points
 from views.report.heatmap import heatmap
 
 MAX_MAP_TOKENS = 64  # names beside the pictures are readable up to about this
-PLOT = (640, 400)
-MARGIN = 30
 
 
 def render_page(explanation: Explanation) -> str:
@@ -39,23 +37,7 @@ def shade(scored: Scored, index: int) -> str:
     return f"rgba({color}, {abs(value) * 0.75:.3f})"
 
 
-def scatter(texts: Sequence[TextExplanation]) -> list[dict[str, Any]]:
+def scatter(texts: Sequence[TextExplanation]) -> list[Place]:
     """Return each distinct token of the texts and its place in the picture of embeddings."""
-    places = {
-        token: point
-        for text in texts
-        for token, point in zip(text.tokens, text.points, strict=True)
-    }
-    spans = []
-    for axis, size in enumerate(PLOT):
-        values = [point[axis] for point in places.values()]
-        low, width = min(values), (max(values) - min(values)) or 1.0
-        spans.append((low, (size - 2 * MARGIN) / width))
-    return [
-        {
-            "token": token,
-            "x": round(MARGIN + (point[0] - spans[0][0]) * spans[0][1], 1),
-            "y": round(PLOT[1] - MARGIN - (point[1] - spans[1][0]) * spans[1][1], 1),
-        }
-        for token, point in places.items()
-    ]
+    pairs = [pair for text in texts for pair in zip(text.tokens, text.points, strict=True)]
+    return place_points(pairs)

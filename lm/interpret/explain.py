@@ -12,7 +12,7 @@ from lm.interpret.attention import attention_maps, attention_rollout
 from lm.interpret.attribution import MAX_STEPS, integrated_gradients, run
 from lm.interpret.embeddings import nearest_neighbors, project
 from lm.interpret.labels import attribute_label, make_baseline
-from views.explain.released import ReleasedModel
+from lm.interpret.released import ReleasedModel
 
 NEIGHBORS = 5
 
@@ -90,6 +90,7 @@ def explain(
     target: str | None = None,
     max_new_tokens: int = 8,
     max_steps: int = MAX_STEPS,
+    max_tokens: int | None = None,
 ) -> Explanation:
     """Explain what a model makes of texts.
 
@@ -100,6 +101,7 @@ def explain(
         target: the label to explain; by default the one that the model assigns.
         max_new_tokens: to write, if the model continues text.
         max_steps: points at which gradients are taken, at most, for each attribution.
+        max_tokens: of a text that are read; default: as many as the model reads.
 
     Raises:
         UserError: if a text has no token, or the target is no label of the model.
@@ -110,9 +112,9 @@ def explain(
     score = None
     if released.labels:
         score = "logit of the label"
-    elif released.continues_text:
+    elif released.continues_text or released.writes_target:
         score = "log-probability of each token that was written, in nats"
-    read = [released.encode(text) for text in texts]
+    read = [released.encode(text, max_tokens) for text in texts]
     for text, ids in zip(texts, read, strict=True):
         if not len(ids):
             raise UserError(f"the text {text!r} has no token")
@@ -124,10 +126,19 @@ def explain(
         released.hf_class,
         score,
         [
-            _explain_text(released, text, ids, len(own), at, target, max_steps)
+            _explain_text(
+                released, text, ids, len(own), at, _Request(target, max_new_tokens, max_steps)
+            )
             for text, ids, own, at in zip(texts, all_ids, read, points, strict=True)
         ],
     )
+
+
+@dataclass(frozen=True)
+class _Request:
+    target: str | None
+    max_new_tokens: int
+    max_steps: int
 
 
 @torch.no_grad()
@@ -149,17 +160,24 @@ def _explain_text(
     ids: Tensor,
     num_read: int,
     points: Tensor,
-    target: str | None,
-    max_steps: int,
+    request: _Request,
 ) -> TextExplanation:
     maps = attention_maps(released.model, ids)
     table = released.model.get_input_embeddings().weight.detach()
     neighbors = nearest_neighbors(table, ids, NEIGHBORS)
     if released.labels:
-        attributions = [_attribute_label(released, ids, target, max_steps)]
+        attributions = [_attribute_label(released, ids, request.target, request.max_steps)]
     elif released.continues_text:
         attributions = [
-            _attribute_token(released, ids, at, max_steps) for at in range(num_read, len(ids))
+            _attribute_token(released, ids[:at], int(ids[at]), request.max_steps)
+            for at in range(num_read, len(ids))
+        ]
+    elif released.writes_target:
+        written = _write_target(released, ids, request.max_new_tokens)
+        attributions = [
+            _attribute_token(released, ids, number, request.max_steps, written[:at])
+            for at, number in enumerate(written.tolist())
+            if at
         ]
     else:
         attributions = []
@@ -193,17 +211,45 @@ def _attribute_label(
     )
 
 
-def _attribute_token(released: ReleasedModel, ids: Tensor, at: int, max_steps: int) -> Scored:
-    """Attribute the token at a position to those before it."""
-    before, number = ids[:at], int(ids[at])
+def _attribute_token(
+    released: ReleasedModel,
+    read: Tensor,
+    number: int,
+    max_steps: int,
+    written: Tensor | None = None,
+) -> Scored:
+    """Attribute a token that is written to those that are read; of an encoder-decoder, after others."""
 
     def score(output: Any) -> Tensor:
         log_p: Tensor = output.logits[:, -1].log_softmax(-1)[:, number]
         return log_p
 
     with torch.no_grad():
-        probability = float(score(run(released.model, before[None])).exp())
-    baseline = make_baseline(released.tokenizer, before)
-    result = integrated_gradients(released.model, before, baseline, score, max_steps)
-    name = released.spell(ids[at : at + 1])[0]
+        probability = float(score(_next(released, read, written)).exp())
+    baseline = make_baseline(released.tokenizer, read)
+    result = integrated_gradients(released.model, read, baseline, score, max_steps, written)
+    name = released.spell(torch.tensor([number]))[0]
     return Scored(name, probability, result.total, result.delta, result.scores.tolist())
+
+
+def _next(released: ReleasedModel, read: Tensor, written: Tensor | None) -> Any:
+    if written is None:
+        return run(released.model, read[None])
+    ids = read[None]
+    return released.model(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        decoder_input_ids=written[None],
+        use_cache=False,
+    )
+
+
+@torch.no_grad()
+def _write_target(released: ReleasedModel, source: Tensor, count: int) -> Tensor:
+    """Return what a decoder reads at first, and the most probable tokens that it then writes."""
+    written = torch.tensor([released.model.config.decoder_start_token_id])
+    for _ in range(count):
+        written = torch.cat([written, _next(released, source, written).logits[0, -1:].argmax(-1)])
+        if written[-1] == released.tokenizer.eos_token_id:
+            break
+    return written

@@ -1,0 +1,80 @@
+"""What a report shows of a model: one short text explained, small enough for the statistics of a data set."""
+
+from typing import Any
+
+import numpy as np
+
+from lm.interpret.explain import TextExplanation, explain
+from lm.interpret.packed_maps import pack_map
+from lm.interpret.released import ReleasedModel
+from lm.models.single_thread import single_thread
+
+MAX_TOKENS = 20  # of the text
+MAX_NEW_TOKENS = 4  # that a model writes
+MAX_STEPS = 200
+MAX_MAPS = 32  # attention maps; of a deeper model those of layers at equal distances
+NEIGHBORS = 4
+DIGITS = 3
+
+
+def draw_portrait(model: Any, tokenizer: Any, text: str) -> dict[str, Any] | None:
+    """Explain a text; ``None`` if nothing of it is read.
+
+    Args:
+        model: a released model of transformers, or with the same methods.
+        tokenizer: its own.
+        text: whose first tokens are explained.
+
+    Returns:
+        JSON values: ``hf_class``, ``score`` (what attributions are of), ``tokens``, ``attributions``, ``neighbors`` and
+        ``points`` as in ``TextExplanation``, and ``maps``, ``rollout``: attention as ``pack_map`` writes it, or
+        ``None``; ``layers``: the number, from 1, of each layer of ``maps``.
+    """
+    released = ReleasedModel(model, tokenizer, type(model).__name__)
+    if not len(released.encode(text, MAX_TOKENS)):
+        return None
+    implementation = getattr(model.config, "_attn_implementation", None)
+    with single_thread():
+        found = explain(
+            released,
+            "",
+            [text],
+            max_new_tokens=MAX_NEW_TOKENS,
+            max_steps=MAX_STEPS,
+            max_tokens=MAX_TOKENS,
+        )
+    (own,) = found.texts
+    if own.attention is not None:  # another implementation was needed for the maps
+        model.set_attn_implementation(implementation)
+    return {
+        "hf_class": found.hf_class,
+        "score": found.score,
+        "tokens": own.tokens,
+        "attributions": [
+            {
+                "target": item.target,
+                "probability": round(item.probability, DIGITS),
+                "scores": [round(value, DIGITS) for value in item.scores],
+            }
+            for item in own.attributions
+        ],
+        "neighbors": [
+            [[name, round(cosine, DIGITS)] for name, cosine in row[:NEIGHBORS]]
+            for row in own.neighbors
+        ],
+        "points": [[round(x, DIGITS), round(y, DIGITS)] for x, y in own.points],
+        **_pack_attention(own),
+    }
+
+
+def _pack_attention(own: TextExplanation) -> dict[str, Any]:
+    if own.attention is None or own.rollout is None:
+        return {"maps": None, "layers": None, "rollout": None}
+    heads = min(len(own.attention[0]), MAX_MAPS)
+    count = min(len(own.attention), max(1, MAX_MAPS // heads))
+    layers = np.linspace(0, len(own.attention) - 1, count).round().astype(int).tolist()
+    return {
+        "maps": [[pack_map(head) for head in own.attention[layer][:heads]] for layer in layers],
+        "layers": [layer + 1 for layer in layers],
+        "rollout": pack_map(own.rollout),
+    }

@@ -1,0 +1,133 @@
+"""What models look at: attributions, attention and embeddings of a text, and the picture of word vectors."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from infra.dataset.dataset import try_open_dataset
+from lm.interpret.packed_maps import unpack_map
+from lm.models.embedding.token_text import write_field
+from views.report.embedding_plot import Place, place_points
+from views.report.heatmap import heatmap
+from views.report.report_run import ReportRun, Section
+from views.report.sections.finetune import find_main_models
+from views.report.sections.finetune.quotes import not_removed
+
+
+@dataclass(frozen=True)
+class TokenScore:
+    """A token, and what it adds to a score, relative to the largest."""
+
+    token: str
+    score: float
+    relative: float
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """What is explained, its probability, and what each token that was read adds to it."""
+
+    target: str
+    probability: float
+    tokens: Sequence[TokenScore]
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """A model and what it makes of a text.
+
+    Attributes:
+        name: of the model.
+        document: id of the document or example that the text is of; ``None`` for word vectors.
+        url: of that document.
+        where: file and row of an example.
+        hf_class: the model's class.
+        score: what the attributions are of.
+        tokens: as the model reads them.
+        attributions: one per label, or token that was written.
+        rollout: a picture.
+        maps: pictures with their titles.
+        neighbors: each token with its neighbors, as text.
+        places: of the tokens in the picture of embeddings.
+    """
+
+    name: str
+    document: str | None
+    url: str | None
+    where: str
+    hf_class: str
+    score: str | None
+    tokens: Sequence[str]
+    attributions: Sequence[Attribution]
+    rollout: str | None
+    maps: Sequence[tuple[str, str]]
+    neighbors: Sequence[tuple[str, str]]
+    places: Sequence[Place]
+
+
+def collect(run: ReportRun) -> list[Portrait] | None:
+    """Return the models of a run that were explained, trained and fine-tuned ones; ``None`` without any."""
+    return [*_trained(run), *_fine_tuned(run)] or None
+
+
+def _trained(run: ReportRun) -> Iterator[Portrait]:
+    for entry in run.record.models:
+        data = try_open_dataset(run.storage, entry.evaluate) if entry.evaluate else None
+        if data is None:
+            continue
+        if projection := data.stats.get("projection"):
+            yield _picture_words(entry.name, projection)
+        item = data.stats.get("portrait")
+        if item and not run.find_removed({item["id"]: item["url"]}):
+            yield _draw(entry.name, item)
+
+
+def _fine_tuned(run: ReportRun) -> Iterator[Portrait]:
+    for name, scores in find_main_models(run):
+        item = scores.stats.get("portrait")
+        if item and not_removed(run, [item]):
+            yield _draw(name, item)
+
+
+def _picture_words(name: str, projection: Mapping[str, Sequence[float]]) -> Portrait:
+    places = place_points((write_field(word), point) for word, point in projection.items())
+    return Portrait(name, None, None, "", "word vectors", None, (), (), None, (), (), places)
+
+
+def _draw(name: str, item: Mapping[str, Any]) -> Portrait:
+    tokens = item["tokens"]
+    return Portrait(
+        name,
+        item["id"],
+        item["url"],
+        f"{item['file']}:{item['row']}" if "file" in item else "",
+        item["hf_class"],
+        item["score"],
+        tokens,
+        [
+            Attribution(own["target"], own["probability"], _shade(tokens, own["scores"]))
+            for own in item["attributions"]
+        ],
+        heatmap(unpack_map(item["rollout"])) if item["rollout"] else None,
+        [
+            (f"layer {layer}, head {number}", heatmap(unpack_map(head)))
+            for layer, heads in zip(item["layers"] or (), item["maps"] or (), strict=True)
+            for number, head in enumerate(heads, 1)
+        ],
+        [
+            (token, "; ".join(f"{other} {cosine:.2f}" for other, cosine in own))
+            for token, own in dict(zip(tokens, item["neighbors"], strict=True)).items()
+        ],
+        place_points(zip(tokens, item["points"], strict=True)),
+    )
+
+
+def _shade(tokens: Sequence[str], scores: Sequence[float]) -> list[TokenScore]:
+    largest = max(map(abs, scores), default=0.0) or 1.0
+    return [
+        TokenScore(token, score, score / largest)
+        for token, score in zip(tokens, scores, strict=False)  # those that were read come first
+    ]
+
+
+SECTION = Section("interpret", "What models look at", collect)
