@@ -1,5 +1,6 @@
 """A lock keeps others out, also those that wait while its file is removed."""
 
+import os
 import threading
 from pathlib import Path
 
@@ -19,6 +20,8 @@ def test_one_holder_at_a_time(tmp_path: Path) -> None:
                 inside += 1
                 most = max(most, inside)
                 entered += 1
+                for _ in range(3):
+                    os.sched_yield()  # lets another thread run, if it is not kept out
                 inside -= 1
 
     threads = [threading.Thread(target=work) for _ in range(8)]
