@@ -12,13 +12,12 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from infra.errors import UserError
-from serve.api.record import RECORD, RequestRecord
-from serve.api.schemas import PARAM
+from serve.api.record import CLIENT_GONE, RECORD, RequestRecord, StalledClientError
+from serve.api.schemas import FIELDS, PARAM
 from serve.engines.interface import EngineError
 
 log = logging.getLogger(__name__)
 
-MAX_LOGGED_PARAM = 64  # characters: a field that is not known has a name of the client's choice
 _TYPES = {
     401: "authentication_error",
     404: "not_found_error",
@@ -76,9 +75,12 @@ class ErrorDescription:
 
     @property
     def cause(self) -> str:
-        """The cause in a few words, for the log: the message may repeat parts of the request."""
+        """The cause in a few words, for the log.
+
+        The message may repeat parts of the request, and a field that is not known has a name of the client's choice.
+        """
         code = self.code or HTTPStatus(self.status).name.lower()
-        return code if self.param is None else f"{code}: {self.param[:MAX_LOGGED_PARAM]}"
+        return f"{code}: {self.param}" if self.param in FIELDS else code
 
 
 def error_response(error: Exception, record: RequestRecord) -> Response:
@@ -118,6 +120,8 @@ def add_error_handlers(app: FastAPI) -> None:
     """Let an application give all errors this shape."""
 
     async def handle(request: Request, error: Exception) -> Response:
+        if isinstance(error, StalledClientError):  # recorded where it was raised; nobody reads this
+            return Response(status_code=CLIENT_GONE)
         return error_response(error, request.scope[RECORD])
 
     async def handle_invalid(request: Request, error: Exception) -> Response:

@@ -13,10 +13,10 @@ from http import HTTPStatus
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from infra.log_format import JSON_FIELDS
+from serve.api.connection import ABORT
 from serve.api.errors import ApiError, error_response
 from serve.api.limits import Limits
-from serve.api.live import StalledClientError
-from serve.api.record import CLIENT_GONE, RECORD, RequestRecord
+from serve.api.record import CLIENT_GONE, RECORD, RequestRecord, StalledClientError
 from serve.api.run import is_loopback
 
 log = logging.getLogger(__name__)
@@ -83,6 +83,8 @@ class Gate:
                 await self._app(scope, self._limit(receive, record), send_with_id)
         except StalledClientError:
             log.info("%s: the client does not read; its connection is closed", request_id)
+            scope[ABORT]()
+            await asyncio.sleep(0)  # the server learns of it, and misses no end of the response
         finally:
             self._log(scope, record)
 

@@ -8,7 +8,7 @@ class Limits:
     """Limits of requests.
 
     Attributes:
-        timeout_s: of a request, from its first byte to its answer.
+        timeout_s: of a request, from the end of its head to its answer.
         max_body: bytes.
         max_tokens: new tokens of one output.
         slots: sequences that an engine generates at once.

@@ -11,15 +11,11 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from serve.api.errors import ApiError, describe_error
-from serve.api.record import CLIENT_GONE, RECORD, RequestRecord
+from serve.api.record import CLIENT_GONE, RECORD, RequestRecord, StalledClientError
 
 PIECE_BYTES = (
     1 << 16
 )  # of a large body: sending waits until the client has read most of those before
-
-
-class StalledClientError(Exception):
-    """The client does not read what is sent."""
 
 
 class LiveResponse(Response):

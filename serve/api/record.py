@@ -7,12 +7,16 @@ RECORD = "gristmill.record"  # the key of a request's record in its scope
 CLIENT_GONE = 499
 
 
+class StalledClientError(Exception):
+    """The client does not read what is sent."""
+
+
 @dataclass
 class RequestRecord:
     """What the log line of a request says beside its route.
 
     Attributes:
-        start: by the monotonic clock.
+        start: when the head of the request was complete, by the monotonic clock.
         status: ``None`` until a response begins.
         error: the cause of an error: its code and field, never a text of the request.
     """

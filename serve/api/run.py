@@ -12,6 +12,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from infra.errors import UserError
+from serve.api.connection import Connection
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,21 @@ def socket_url(bound: socket.socket) -> str:
     """Return the URL of an address."""
     host, port = bound.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def server_config(app: ASGIApp, grace_s: int) -> uvicorn.Config:
+    """Return how an application is served; see ``run``."""
+    return uvicorn.Config(
+        app,
+        http=Connection,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=grace_s,
+        backlog=BACKLOG,
+        ws="none",
+    )
 
 
 class _Server(uvicorn.Server):
@@ -118,16 +134,6 @@ async def run(
         prepare: is awaited before requests are accepted, and cancelled by a signal. Its errors are raised.
         on_start: is called when requests are answered.
     """
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=grace_s,
-        backlog=BACKLOG,
-        ws="none",
-    )
-    server = _Server(config, prepare, on_start)
+    server = _Server(server_config(app, grace_s), prepare, on_start)
     await server.serve(sockets=[bound])
     return server.started

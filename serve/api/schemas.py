@@ -270,3 +270,19 @@ class DetokenizeBody(Body):
     """Body of `/detokenize`, as vLLM has it."""
 
     tokens: list[TokenId]
+
+
+# All fields of all bodies.
+FIELDS = frozenset(
+    name
+    for body in (
+        CompletionBody,
+        ChatBody,
+        EmbeddingBody,
+        ClassifyBody,
+        FillMaskBody,
+        TokenizeBody,
+        DetokenizeBody,
+    )
+    for name in body.model_fields
+)

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from infra.formats.byte_level import ALPHABET
 from infra.store.storage import Storage
+from serve.api.run import bind, server_config, socket_url
 from serve.engines.interface import EngineError, Generation, Load, TokenScore
 from serve.hub import Engines, ModelSource, Target
 from serve.models import ServedModel
@@ -157,15 +158,14 @@ class Served:
 @contextmanager
 def serving(app: ASGIApp) -> Iterator[Served]:
     """Serve an application from a thread."""
-    config = uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=2)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
+    bound = bind("127.0.0.1", 0)
+    server = uvicorn.Server(server_config(app, grace_s=2))
+    thread = threading.Thread(target=server.run, args=([bound],), daemon=True)
     thread.start()
     try:
         wait_for(lambda: server.started or not thread.is_alive())
         assert server.started
-        port = server.servers[0].sockets[0].getsockname()[1]
-        served = Served(f"http://127.0.0.1:{port}", server)
+        served = Served(socket_url(bound), server)
         with served.client:
             yield served
     finally:
