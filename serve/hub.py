@@ -269,7 +269,7 @@ class Hub:
             engines = await self._start_engines(model)
         except BaseException:
             if scratch is not None:
-                scratch.delete()
+                await asyncio.to_thread(scratch.delete)
             raise
         return Deployment(name, target, model, engines, tokens, sources, why, scratch)
 
@@ -298,7 +298,7 @@ async def _download(folder: Storage) -> ScratchFolder:
     except asyncio.CancelledError:
         is_cancelled.set()
         with suppress(Exception):  # it was deleted
-            (await downloading).delete()
+            await asyncio.to_thread((await downloading).delete)
         raise
 
 

@@ -78,6 +78,7 @@ def create_app(
         finally:
             if watcher is not None:
                 watcher.cancel()
+                await asyncio.gather(watcher, return_exceptions=True)  # deletes what it has loaded
             await hub.close()
 
     # Its pages of documentation load scripts from the network.

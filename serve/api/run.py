@@ -105,11 +105,15 @@ class _Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
     def _stop(self, number: int) -> None:
+        is_preparing = self._preparing is not None and not self._preparing.done()
         if self.should_exit:
             self.force_exit = True
+            if is_preparing:  # in what cannot be cancelled: a file that is downloaded or written
+                signal.signal(number, signal.SIG_DFL)
+                signal.raise_signal(number)
             return
         self.should_exit = True
-        if self._preparing is not None and not self._preparing.done():
+        if self._preparing is not None and is_preparing:
             log.info("%s: the start is abandoned", signal.Signals(number).name)
             self._preparing.cancel()
             return

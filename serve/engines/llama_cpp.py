@@ -129,7 +129,7 @@ class LlamaCppEngine:
         self._closed = True
         await self._end_process()
         await self._other.close()
-        self._scratch.delete()
+        await asyncio.to_thread(self._scratch.delete)
 
     @property
     def _model_path(self) -> Path:

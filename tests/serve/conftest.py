@@ -1,5 +1,6 @@
 """Fixtures of the tests of serving."""
 
+import asyncio
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lm.models.single_thread import single_thread
+from serve.scratch import ScratchFolder
 from tests.serve.released import Releases, release
 
 
@@ -33,3 +35,16 @@ def one_thread() -> Iterator[None]:
     """Let torch use one thread, as the process of an engine does: two are far slower on a busy machine."""
     with single_thread():
         yield
+
+
+@pytest.fixture(autouse=True)
+def no_event_loop_deletes_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail if a folder is deleted where requests are answered: it may take long."""
+    delete = ScratchFolder.delete
+
+    def delete_beside_a_loop(scratch: ScratchFolder) -> None:
+        with pytest.raises(RuntimeError):
+            asyncio.get_running_loop()
+        delete(scratch)
+
+    monkeypatch.setattr(ScratchFolder, "delete", delete_beside_a_loop)

@@ -27,6 +27,21 @@ from tests.serve.served import Parrot, model_folder
 
 SCRATCH = "import sys; from serve.scratch import ScratchFolder; print(ScratchFolder().path, flush=True); sys.stdin.read()"
 
+UNCANCELLABLE = """
+import asyncio
+from serve.api.run import bind, run
+
+async def prepare():
+    try:
+        print("loading", flush=True)
+        await asyncio.Event().wait()
+    finally:
+        print("cancelled", flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(run(None, bind("127.0.0.1", 0), 1, prepare=prepare, on_start=print))
+"""
+
 
 @pytest.fixture
 def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -103,6 +118,56 @@ def test_a_download_that_is_stopped_leaves_no_file(tmp_path: Path, scratch: Path
         assert not asyncio.run(run(app, bound, 1, prepare=prepare, on_start=lambda: None))
     assert downloads
     assert not list(scratch.iterdir())
+
+
+def test_a_new_version_that_is_downloaded_when_the_server_stops_leaves_no_file(
+    tmp_path: Path, scratch: Path
+) -> None:
+    watchers: list[asyncio.Task[None] | None] = []
+
+    class Watched(Hub):
+        """A hub whose watching task is known."""
+
+        async def watch(self, interval_s: float) -> None:
+            watchers.append(asyncio.current_task())
+            await super().watch(interval_s)
+
+    class Stopping(Storage):
+        """A store from which a signal comes with each file."""
+
+        def download(self, name: str, path: Path) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert watchers[0] is not None
+            wait_for(watchers[0].cancelling)
+            super().download(name, path)
+
+    async def start(_model: ServedModel) -> Engines:
+        return Engines(Parrot(), None)
+
+    new = remote_model(tmp_path / "new", "new")
+    targets = [
+        Target("new", Stopping(new.folder.url)),
+        Target("old", Storage(str(model_folder(tmp_path / "old")))),
+    ]
+    hub = Watched([ModelSource("model", targets.pop)], start)
+    with bind("127.0.0.1", 0) as bound:
+        app = create_app(hub, Limits(), poll_interval_s=0.01)
+        assert asyncio.run(run(app, bound, 1, prepare=hub.start, on_start=lambda: None))
+    assert targets == []
+    assert not list(scratch.iterdir())
+
+
+@pytest.mark.e2e
+def test_a_second_signal_ends_at_once_what_cannot_be_cancelled() -> None:
+    command = [sys.executable, "-c", UNCANCELLABLE]
+    root = Path(__file__).parents[2]
+    with process_tree(command, {**os.environ}, stdout=subprocess.PIPE, cwd=root) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"loading\n"
+        process.terminate()
+        assert process.stdout.readline() == b"cancelled\n"
+        process.terminate()
+        assert process.wait() == -signal.SIGTERM
 
 
 async def fail_to_start(_model: ServedModel) -> Engines:
