@@ -136,15 +136,17 @@ def limit_tokens(
     if model.kind != SEQ2SEQ.name:
         room -= num_prompt
     if room < (wanted or 0) or (room < 1 and wanted != 0):
-        field = fields.limit if wanted and room > 0 else fields.prompt
-        beside = "" if room == context else f" after the {num_prompt} of {fields.prompt}"
-        raise ApiError(
-            400,
-            f"{fields.limit}: {max(1, wanted or 0)} new tokens{beside} do not fit in the context of {model.name}, "
-            f"which holds {context}",
-            param=field,
-            code="context_length_exceeded",
-        )
+        if room < 1:
+            field = fields.prompt
+            message = f"its {num_prompt} tokens leave no room for new ones in the context of {model.name}; shorten it"
+        else:
+            field = fields.limit
+            beside = "" if room == context else f" after the {num_prompt} of {fields.prompt}"
+            message = (
+                f"{wanted} new tokens{beside} do not fit in the context of {model.name}, which holds {context}; "
+                f"ask for at most {room}"
+            )
+        raise ApiError(400, f"{field}: {message}", param=field, code="context_length_exceeded")
     if (wanted or 0) > limits.max_tokens:
         raise ApiError(
             400,

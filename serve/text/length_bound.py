@@ -15,8 +15,8 @@ _KEEPING = ("Sequence", "ByteLevel", "Split", "Digits")
 class LengthBound:
     """A lower bound of the tokens of texts: their bytes, divided by those of the longest token.
 
-    It holds for byte-level tokenizers that drop nothing and whose tokens take no spaces around them. For others, and for
-    texts that the tokenizer changes before it splits them, it is 0.
+    It holds for byte-level BPE that drops nothing and whose tokens take no spaces around them. For other tokenizers, and
+    for texts that the tokenizer changes before it splits them, it is 0.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -26,7 +26,9 @@ class LengthBound:
         self._is_nfc = normalizer == {"type": "NFC"}
         is_known = (
             (normalizer is None or self._is_nfc)
+            and content["model"]["type"] == "BPE"
             and _keeps_all(content["pre_tokenizer"])
+            and _is_byte_level(content["pre_tokenizer"])
             and names.keys() >= set(ALPHABET)
             and not any(item["lstrip"] or item["rstrip"] for item in content["added_tokens"])
         )
@@ -54,3 +56,9 @@ def _keeps_all(pre_tokenizer: Any) -> bool:
         and pre_tokenizer.get("behavior") != "Removed"
         and all(map(_keeps_all, parts))
     )
+
+
+def _is_byte_level(pre_tokenizer: Any) -> bool:
+    """Return whether characters become bytes: otherwise a character is one token, of as many bytes as it has."""
+    parts = pre_tokenizer.get("pretokenizers", [])
+    return pre_tokenizer["type"] == "ByteLevel" or any(map(_is_byte_level, parts))

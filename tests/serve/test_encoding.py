@@ -107,10 +107,15 @@ def test_a_text_that_no_context_holds_is_refused_before_it_is_tokenized(
     assert (error["param"], error["code"]) == (field, "context_length_exceeded")
 
 
+FULL = {"messages": [{"role": "user", "content": "x" * (CONTEXT - len("user: \n"))}]}
+
+
 @pytest.mark.parametrize(
     ("field", "change"),
     [
         ("messages", {"messages": [{"role": "user", "content": "x" * CONTEXT}]}),
+        ("messages", FULL),
+        ("messages", {**FULL, "max_tokens": 1}),
         ("max_tokens", {"max_tokens": CONTEXT}),
         ("max_completion_tokens", {"max_completion_tokens": CONTEXT}),
         ("max_completion_tokens", {"max_completion_tokens": 151}),
@@ -123,7 +128,7 @@ def test_an_error_of_the_context_names_the_field_of_the_request(
     response = served.post(CHAT, **{"messages": messages, **change})
     error = response.json()["error"]
     assert (response.status_code, error["param"]) == (400, field)
-    assert field in error["message"]
+    assert error["message"].startswith(f"{field}:")
 
 
 def test_an_encoder_decoder_has_a_context_for_each_of_prompt_and_output(folder: Path) -> None:
@@ -184,10 +189,15 @@ def test_the_bound_counts_the_bytes_of_the_longest_token() -> None:
         {"normalizer": normalizers.Lowercase()},
         {"pre_tokenizer": pre_tokenizers.Whitespace()},
         {"pre_tokenizer": pre_tokenizers.Split("x", "removed")},
+        {"pre_tokenizer": pre_tokenizers.Split("x", "isolated")},
+        {"model": models.WordLevel({char: i for i, char in enumerate(ALPHABET)}, ALPHABET[0])},
+        {"model": models.WordPiece({char: i for i, char in enumerate(ALPHABET)})},
     ],
-    ids=["normalizer", "pre-tokenizer", "split"],
+    ids=["normalizer", "pre-tokenizer", "split", "characters", "words", "pieces"],
 )
-def test_a_tokenizer_that_can_drop_text_has_no_bound(parts: dict[str, Any]) -> None:
+def test_a_tokenizer_that_drops_text_or_has_tokens_of_any_length_has_no_bound(
+    parts: dict[str, Any],
+) -> None:
     assert LengthBound(tokenizer_with(**parts)).min_tokens("y" * 100) == 0
 
 
