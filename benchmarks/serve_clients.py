@@ -2,15 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
 
 import httpx
-import orjson
 import psutil
 
+from serve.engines.http_stream import StreamError, stream_events
 from tests.serve.llama_slots import llama_cpp_client, read_slots
 
 ROUTE = "/v1/completions"
@@ -159,42 +158,23 @@ async def _stream(endpoint: Endpoint, prompt: str, tokens: int) -> Answer:
     address = httpx.URL(endpoint.url)
     start = time.perf_counter()
     first_s = None
+    text, count = "", 0
     reader, writer = await asyncio.open_connection(address.host, address.port)
     try:
-        content = orjson.dumps(_body(endpoint, prompt, tokens))
-        head = (
-            f"POST {ROUTE} HTTP/1.1\r\nHost: {address.host}:{address.port}\r\nConnection: close\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
-        )
-        writer.write(head.encode() + content)
-        head_read = await reader.readuntil(b"\r\n\r\n")
-        if b" 200 " not in head_read.partition(b"\r\n")[0]:
-            raise RuntimeError(f"{endpoint.name}: {await reader.read(300)!r}")
-        body = bytearray()
-        while size := int(await reader.readuntil(b"\r\n"), 16):
-            body += (await reader.readexactly(size + 2))[:-2]
-            if first_s is None and any(_read_texts(body)):
+        body = _body(endpoint, prompt, tokens)
+        host = f"{address.host}:{address.port}"
+        async for event in stream_events(reader, writer, ROUTE, body, host):
+            text += "".join(choice["text"] for choice in event["choices"])
+            if first_s is None and text:
                 first_s = time.perf_counter() - start
+            if usage := event.get("usage"):
+                count = usage["completion_tokens"]
+    except StreamError as error:
+        raise RuntimeError(f"{endpoint.name}: {error}") from None
     finally:
         writer.close()
     seconds = time.perf_counter() - start
-    usages = [event["usage"] for event in _read_events(body) if event.get("usage")]
-    count = usages[-1]["completion_tokens"] if usages else 0
     if count != tokens:
         raise RuntimeError(f"{endpoint.name}: a completion has {count} tokens, not {tokens}")
     first_s = seconds if first_s is None else first_s  # of tokens that are no whole characters
-    return Answer("".join(_read_texts(body)), count, first_s, seconds)
-
-
-def _read_events(body: bytes | bytearray) -> Iterator[dict[str, Any]]:
-    """Yield the JSON of the server-sent events that are complete."""
-    for event in bytes(body).replace(b"\r\n", b"\n").split(b"\n\n")[:-1]:
-        if event.startswith(b"data: {"):
-            yield orjson.loads(event[6:])
-
-
-def _read_texts(body: bytes | bytearray) -> Iterator[str]:
-    """Yield the texts of a completion's chunks."""
-    for event in _read_events(body):
-        for choice in event["choices"]:
-            yield choice["text"]
+    return Answer(text, count, first_s, seconds)

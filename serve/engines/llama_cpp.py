@@ -14,11 +14,10 @@ from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from infra.compute.processes import die_with_parent
 from lm.models.decoder.llama.gguf import write_llama_gguf
 from serve.engines.child import module_command, module_environment
+from serve.engines.http_stream import StreamError, stream_events
 from serve.engines.interface import Engine, EngineError, Generation, Load, TokenScore
 from serve.engines.llama_cpp_server import READY
 from serve.models import ServedModel
@@ -144,24 +143,26 @@ class LlamaCppEngine:
         except OSError as error:
             raise EngineError(f"llama.cpp is gone ({error})") from None
         try:
-            writer.write(_http_request(_completion(generation, self.context_length)))
-            await writer.drain()
-            await _read_status(reader)
+            body = _completion(generation, self.context_length)
             count = 0
-            async for event in _read_events(reader):
-                progress = event.get("prompt_progress")
-                if progress is not None:  # such an event has a token that means nothing
-                    if progress["processed"] == progress["total"]:
-                        self._cached_tokens += progress["cache"]
-                        self._prompt_tokens += progress["total"]
-                    continue
-                for score in _read_scores(event, generation):
-                    count += 1
-                    self._generated_tokens += 1
-                    yield score
-                    if score.id in generation.stop_ids or count == generation.max_new_tokens:
-                        return
+            events = stream_events(reader, writer, "/completion", body, host="llama")
+            async with aclosing(events):
+                async for event in events:
+                    progress = event.get("prompt_progress")
+                    if progress is not None:  # such an event has a token that means nothing
+                        if progress["processed"] == progress["total"]:
+                            self._cached_tokens += progress["cache"]
+                            self._prompt_tokens += progress["total"]
+                        continue
+                    for score in _read_scores(event, generation):
+                        count += 1
+                        self._generated_tokens += 1
+                        yield score
+                        if score.id in generation.stop_ids or count == generation.max_new_tokens:
+                            return
             raise EngineError("llama.cpp ended a generation before its time")
+        except StreamError as error:
+            raise EngineError(f"llama.cpp: {error}") from None
         except (OSError, asyncio.IncompleteReadError):
             with suppress(TimeoutError):
                 async with asyncio.timeout(END_TIMEOUT_S):
@@ -303,47 +304,10 @@ def fold_seed(seed: int) -> int:
     return (seed ^ (seed >> 32)) % ((1 << 32) - 1)
 
 
-def _http_request(body: Mapping[str, Any]) -> bytes:
-    content = orjson.dumps(body)
-    head = (
-        "POST /completion HTTP/1.1\r\nHost: llama\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(content)}\r\n\r\n"
-    )
-    return head.encode() + content
-
-
-async def _read_status(reader: asyncio.StreamReader) -> None:
-    """Read the head of a response.
-
-    Raises:
-        EngineError: if llama.cpp refuses the request.
-    """
-    head = await reader.readuntil(b"\r\n\r\n")
-    status = int(head.split(b" ", 2)[1])
-    if status != 200:
-        message = (await reader.read(4096)).decode(errors="replace")
-        raise EngineError(f"llama.cpp answered {status}: {message}")
-
-
-async def _read_events(reader: asyncio.StreamReader) -> AsyncGenerator[dict[str, Any], None]:
-    """Yield the data of server-sent events in a chunked body."""
-    rest = b""
-    while size := int(await reader.readuntil(b"\r\n"), 16):
-        rest += (await reader.readexactly(size + 2))[:-2]
-        *events, rest = rest.split(b"\n\n")
-        for event in events:
-            if event.startswith(b"data: {"):
-                yield orjson.loads(event[6:])
-            elif event.startswith(b"error:"):
-                raise EngineError(f"llama.cpp: {event.decode(errors='replace')}")
-
-
 def _read_scores(event: Mapping[str, Any], generation: Generation) -> list[TokenScore]:
     """Return the tokens of an event."""
     if event.get("stop"):
         return []
-    if "error" in event:
-        raise EngineError(f"llama.cpp: {event['error'].get('message', event['error'])}")
     steps = event.get("completion_probabilities")
     if steps is None:
         return [TokenScore(token, None) for token in event.get("tokens", ())]

@@ -31,6 +31,11 @@ def test_a_completion_has_its_text_tokens_and_times(endpoint: Endpoint) -> None:
     assert answer.seconds >= 8 * 0.01
 
 
+def test_what_a_server_says_of_a_failure_is_the_error(endpoint: Endpoint) -> None:
+    with pytest.raises(RuntimeError, match=r"parrot: status 400: .*max_tokens"):
+        complete(endpoint, "x", 6000)
+
+
 def test_clients_at_once_ask_each_prompt_once(endpoint: Endpoint, parrot: Parrot) -> None:
     before = parrot.generated
     result = load(endpoint, ["x", "y", "z", "xy", "yz"], 10, clients=2)
