@@ -1,55 +1,60 @@
 """Folders for the files of one process, which outlive it at most until the next server starts.
 
-A folder is locked for as long as its process lives, whatever ends that; a folder without a lock is left over.
+The lock of a folder, a file beside it, is held for as long as its process lives, whatever ends that. A folder whose
+lock is free is left over; one that has none is not of a server.
 """
 
-import fcntl
 import logging
 import os
 import shutil
 import tempfile
-from contextlib import suppress
+import weakref
+from contextlib import ExitStack, suppress
 from pathlib import Path
+
+from infra.store.file_lock import file_lock
 
 log = logging.getLogger(__name__)
 
-PREFIX = "gristmill-serve-"
+PREFIX, LOCK_SUFFIX = "gristmill-serve-", ".lock"
 
 
 class ScratchFolder:
-    """A new folder below ``$TMPDIR``, deleted by ``delete``.
+    """A new folder below ``$TMPDIR``, deleted by ``delete`` or with the object.
 
     Attributes:
         path: the folder.
     """
 
     def __init__(self) -> None:
-        while True:
-            self.path = Path(tempfile.mkdtemp(prefix=PREFIX))
-            # Before it is locked, a server that starts now may take it for left over.
-            with suppress(FileNotFoundError):
-                self._lock = os.open(self.path, os.O_RDONLY)
-                fcntl.flock(self._lock, fcntl.LOCK_EX)
-                if self.path.is_dir():
-                    return
-                os.close(self._lock)
+        descriptor, lock = tempfile.mkstemp(LOCK_SUFFIX, PREFIX)
+        os.close(descriptor)
+        self.path = Path(lock.removesuffix(LOCK_SUFFIX))
+        with ExitStack() as stack:
+            stack.enter_context(file_lock(Path(lock)))
+            self.path.mkdir(0o700)
+            self._delete = weakref.finalize(self, _delete, self.path, stack.pop_all())
 
     def delete(self) -> None:
         """Delete the folder; a second call does nothing."""
-        if self._lock >= 0:
-            shutil.rmtree(self.path, ignore_errors=True)
-            os.close(self._lock)
-            self._lock = -1
+        self._delete()
+
+
+def _delete(path: Path, lock: ExitStack) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+    lock.close()
 
 
 def delete_abandoned() -> None:
     """Delete the folders of processes that were killed."""
-    for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        with suppress(OSError):  # of another user, or just deleted by another process
-            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    for lock in Path(tempfile.gettempdir()).glob(f"{PREFIX}*{LOCK_SUFFIX}"):
+        path = lock.with_suffix("")
+        # It may be held, of another user, or just deleted by another process.
+        with suppress(OSError), file_lock(lock, on_wait=_refuse_to_wait):
+            if path.is_dir():
                 shutil.rmtree(path)
                 log.info("%s was left over from a server that was killed, and is deleted", path)
-            finally:
-                os.close(lock)
+
+
+def _refuse_to_wait() -> None:
+    raise BlockingIOError

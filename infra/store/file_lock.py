@@ -15,10 +15,10 @@ def file_lock(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator
 
     Args:
         path: the file; its folder exists.
-        on_wait: called once if another holds the lock.
+        on_wait: called once if another holds the lock; what it raises ends the wait.
     """
     while True:
-        with path.open("w") as file:
+        with path.open("a") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -18,14 +18,20 @@ from serve.api.limits import Limits
 from serve.api.run import bind, run
 from serve.hub import Engines, Hub, ModelSource, Target
 from serve.models import ServedModel
-from serve.scratch import PREFIX, delete_abandoned
+from serve.scratch import PREFIX, ScratchFolder, delete_abandoned
 from tests.limits import wait_for
 from tests.processes import process_tree
 from tests.serve.command import GRISTMILL
 from tests.serve.released import Releases
 from tests.serve.served import Parrot, model_folder
 
-SCRATCH = "import sys; from serve.scratch import ScratchFolder; print(ScratchFolder().path, flush=True); sys.stdin.read()"
+SCRATCH = """
+import sys
+from serve.scratch import ScratchFolder
+folder = ScratchFolder()
+print(folder.path, flush=True)
+sys.stdin.read()
+"""
 
 UNCANCELLABLE = """
 import asyncio
@@ -184,13 +190,28 @@ def test_folders_of_killed_servers_are_deleted_and_no_others(scratch: Path) -> N
         assert process.stdout is not None
         folder = Path(process.stdout.readline().decode().strip())
         (folder / "model.gguf").write_text("weights")
-        (scratch / "other").mkdir()
+        others = {"other", f"{PREFIX}of-a-user"}
+        for name in others:
+            (scratch / name).mkdir()
         delete_abandoned()
         assert folder.is_dir()
         process.kill()
         process.wait()
         delete_abandoned()
-        assert [path.name for path in scratch.iterdir()] == ["other"]
+        assert {path.name for path in scratch.iterdir()} == others
+
+
+def test_a_scratch_folder_is_deleted_when_told_and_with_its_object(scratch: Path) -> None:
+    folder, other = ScratchFolder(), ScratchFolder()
+    delete_abandoned()
+    assert folder.path != other.path
+    assert folder.path.is_dir()
+    assert other.path.is_dir()
+    folder.delete()
+    folder.delete()
+    assert not folder.path.exists()
+    del other
+    assert not list(scratch.iterdir())
 
 
 @pytest.mark.e2e
