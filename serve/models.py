@@ -95,6 +95,11 @@ class ServedModel:
         return self.kind in GENERATING
 
     @property
+    def max_prompt_tokens(self) -> int:
+        """Most tokens of a prompt: an encoder also has room for the tokens that are added around a text."""
+        return self.context_length + (SOURCE_ROOM if self.kind == SEQ2SEQ.name else 0)
+
+    @property
     def tasks(self) -> frozenset[str]:
         """The methods of ``TextModel`` that it has."""
         return TASKS.get(self.kind, frozenset())

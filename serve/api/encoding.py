@@ -4,9 +4,8 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from lm.models.model_kind import SEQ2SEQ
 from serve.api.errors import ApiError
-from serve.models import SOURCE_ROOM, ServedModel
+from serve.models import ServedModel
 
 T = TypeVar("T")
 
@@ -28,28 +27,23 @@ async def encode(texts: Iterable[str], model: ServedModel, field: str, make: Cal
     return await asyncio.to_thread(make)
 
 
-def max_prompt_tokens(model: ServedModel) -> int:
-    """Return how many tokens a model reads at most; for those that are added around a text an encoder has room."""
-    return model.context_length + (SOURCE_ROOM if model.kind == SEQ2SEQ.name else 0)
-
-
 def check_text_length(text: str, model: ServedModel, field: str) -> None:
     """Raise ``ApiError`` if a text has certainly more tokens than a model reads at once."""
     min_tokens = model.length_bound.min_tokens(text)
-    if min_tokens > max_prompt_tokens(model):
+    if min_tokens > model.max_prompt_tokens:
         raise _too_long(f"at least {min_tokens}", model, field)
 
 
 def check_length(num_tokens: int, model: ServedModel, field: str) -> None:
     """Raise ``ApiError`` if a model does not read so many tokens at once."""
-    if num_tokens > max_prompt_tokens(model):
+    if num_tokens > model.max_prompt_tokens:
         raise _too_long(str(num_tokens), model, field)
 
 
 def _too_long(num_tokens: str, model: ServedModel, field: str) -> ApiError:
     return ApiError(
         400,
-        f"{field}: {num_tokens} tokens; {model.name} reads at most {max_prompt_tokens(model)}",
+        f"{field}: {num_tokens} tokens; {model.name} reads at most {model.max_prompt_tokens}",
         param=field,
         code="context_length_exceeded",
     )

@@ -21,7 +21,7 @@ from serve.engines.batched.messages import (
 )
 from serve.engines.child import module_command, module_environment
 from serve.engines.interface import EngineError, Generation, Load, TokenScore, Vector
-from serve.models import SOURCE_ROOM, ServedModel
+from serve.models import ServedModel
 
 log = logging.getLogger(__name__)
 
@@ -201,7 +201,7 @@ class TorchEngine:
             )
         beside = 0 if self._model.kind == SEQ2SEQ.name else max_new_tokens
         length = max(len(ids) + beside, max_new_tokens)
-        if length > self.context_length + (SOURCE_ROOM if self._model.kind == SEQ2SEQ.name else 0):
+        if length > self._model.max_prompt_tokens:
             raise UserError(
                 f"{self._model.name} reads and writes up to {self.context_length} tokens, not {length}"
             )
