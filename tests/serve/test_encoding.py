@@ -51,15 +51,19 @@ def served(folder: Path) -> Iterator[Served]:
 
 
 @pytest.mark.parametrize(
-    ("route", "body"),
+    ("route", "body", "num_tokens"),
     [
-        ("/v1/completions", {"prompt": "hey", "max_tokens": 1}),
-        (CHAT, {"messages": [{"role": "user", "content": "hey"}], "max_tokens": 1}),
-        ("/tokenize", {"prompt": "hey"}),
+        ("/v1/completions", {"prompt": "hey", "max_tokens": 1}, 3),
+        (CHAT, {"messages": [{"role": "user", "content": "hey"}], "max_tokens": 1}, 10),
+        ("/tokenize", {"prompt": "hey"}, 3),
     ],
 )
 def test_the_endpoint_answers_while_a_text_is_tokenized(
-    served: Served, monkeypatch: pytest.MonkeyPatch, route: str, body: dict[str, Any]
+    served: Served,
+    monkeypatch: pytest.MonkeyPatch,
+    route: str,
+    body: dict[str, Any],
+    num_tokens: int,
 ) -> None:
     started, answered = threading.Event(), threading.Event()
     tokenize = ServedModel.tokenize
@@ -75,7 +79,10 @@ def test_the_endpoint_answers_while_a_text_is_tokenized(
         assert started.wait(WAIT_TIMEOUT_S)
         assert served.client.get("/health").status_code == 200
         answered.set()
-        assert "usage" in answer.result(WAIT_TIMEOUT_S) or route == "/tokenize"
+        result = answer.result(WAIT_TIMEOUT_S)
+    assert (
+        result["count"] if route == "/tokenize" else result["usage"]["prompt_tokens"]
+    ) == num_tokens
 
 
 def test_other_threads_run_while_a_text_is_tokenized(folder: Path) -> None:
