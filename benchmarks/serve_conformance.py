@@ -16,11 +16,8 @@ from benchmarks.serve_clients import TIMEOUT_S, Endpoint
 HONORED, IGNORED = "yes", "**ignored**"
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
 PROMPT, TOKENS = "The function returns the number of", 8
-FIRST, SECOND, BIAS = (
-    300,
-    301,
-    90.0,
-)  # two tokens that a bias makes the most likely, and nearly that
+# Two tokens that a bias makes the most likely, and nearly that.
+FIRST, SECOND, BIAS = 300, 301, 90.0
 LONG = " the number" * 4000  # far more tokens than the context
 
 
@@ -70,7 +67,9 @@ def read_text(response: httpx.Response) -> str:
     return text
 
 
-def field(name: str, is_honored: Callable[[httpx.Response, Client], bool], **body: Any) -> Check:
+def _make_field_check(
+    name: str, is_honored: Callable[[httpx.Response, Client], bool], **body: Any
+) -> Check:
     """Return a check of one request: refused if its status is not 200."""
 
     def judge(client: Client) -> str:
@@ -82,7 +81,7 @@ def field(name: str, is_honored: Callable[[httpx.Response, Client], bool], **bod
     return Check(name, judge)
 
 
-def _check_stop(client: Client) -> str:
+def _judge_stop(client: Client) -> str:
     whole = client.text()
     stop = whole[3:6]
     response = client.complete(stop=[stop])
@@ -94,7 +93,7 @@ def _check_stop(client: Client) -> str:
     return IGNORED if text == whole else "yes, but the text keeps it"
 
 
-def _check_seed(client: Client) -> str:
+def _judge_seed(client: Client) -> str:
     body = {"temperature": 1.5, "max_tokens": 24}
     first, again, other = (client.complete(seed=seed, **body) for seed in (1, 1, 2))
     if first.status_code != 200:
@@ -109,8 +108,8 @@ def _is_greedy(response: httpx.Response, client: Client) -> bool:
     return read_text(response) == greedy != client.text(temperature=1.5)
 
 
-def _check_penalty(name: str) -> Check:
-    """A penalty on the first of two tokens that are far more likely than others brings the second one."""
+def _make_penalty_check(name: str) -> Check:
+    """Return a check of a penalty: on the first of two tokens that are far more likely than others brings the second one."""
 
     def judge(client: Client) -> str:
         bias = {"logit_bias": {str(FIRST): BIAS, str(SECOND): BIAS - 1}}
@@ -125,7 +124,7 @@ def _check_penalty(name: str) -> Check:
     return Check(f"`{name}`", judge)
 
 
-def _check_logprobs(client: Client) -> str:
+def _judge_logprobs(client: Client) -> str:
     response = client.complete(logprobs=2)
     if response.status_code != 200:
         return str(response.status_code)
@@ -135,7 +134,7 @@ def _check_logprobs(client: Client) -> str:
     return HONORED if "token_logprobs" in values else "the shape of conversations"
 
 
-def _check_echo(client: Client) -> str:
+def _judge_echo(client: Client) -> str:
     response = client.complete(echo=True, logprobs=1, max_tokens=1)
     if response.status_code != 200:
         return str(response.status_code)
@@ -143,18 +142,25 @@ def _check_echo(client: Client) -> str:
     return HONORED if len(values.get("token_logprobs") or ()) > 1 else IGNORED
 
 
-def _check_stream(client: Client) -> str:
+def _judge_stream(client: Client) -> str:
     response = client.complete(stream=True, stream_options={"include_usage": True})
     if response.status_code != 200:
         return str(response.status_code)
-    lines = [line for line in response.text.splitlines() if line.startswith("data: ")]
+    return judge_events(response.text)
+
+
+def judge_events(text: str) -> str:
+    """Say which of usage and ``[DONE]`` a stream of events ends with."""
+    lines = [line for line in text.splitlines() if line.startswith("data: ")]
     events = [orjson.loads(line[6:]) for line in lines if line.startswith("data: {")]
     has_usage = any(event.get("usage") for event in events)
-    done = bool(lines) and lines[-1] == "data: [DONE]"
-    return HONORED if has_usage and done else f"usage: {has_usage}, [DONE]: {done}"
+    is_done = bool(lines) and lines[-1] == "data: [DONE]"
+    if has_usage:
+        return HONORED if is_done else "usage, but no `[DONE]`"
+    return "`[DONE]`, but no usage" if is_done else IGNORED
 
 
-def _check_tokenize(client: Client) -> str:
+def _judge_tokenize(client: Client) -> str:
     """Send the field of vLLM, ``prompt``, and that of llama.cpp, ``content``."""
     responses = [client.post("/tokenize", **{name: PROMPT}) for name in ("prompt", "content")]
     if any(each.status_code == 200 and each.json().get("tokens") for each in responses):
@@ -162,7 +168,7 @@ def _check_tokenize(client: Client) -> str:
     return str(responses[0].status_code)
 
 
-def _check_status(name: str, send: Callable[[Client], httpx.Response]) -> Check:
+def _make_status_check(name: str, send: Callable[[Client], httpx.Response]) -> Check:
     def judge(client: Client) -> str:
         status = send(client).status_code
         return HONORED if status == 200 else str(status)
@@ -170,12 +176,12 @@ def _check_status(name: str, send: Callable[[Client], httpx.Response]) -> Check:
     return Check(name, judge)
 
 
-def _check_route(path: str) -> Check:
-    return _check_status(f"`{path}`", lambda client: client.get(path))
+def _make_route_check(path: str) -> Check:
+    return _make_status_check(f"`{path}`", lambda client: client.get(path))
 
 
-def _refused(name: str, wanted: str, **body: Any) -> Check:
-    """A request that has to be refused; ``wanted`` is what a message has to name."""
+def _make_refusal_check(name: str, wanted: str, **body: Any) -> Check:
+    """Return a check of a request that has to be refused; ``wanted`` is what a message has to name."""
 
     def judge(client: Client) -> str:
         response = client.complete(**body)
@@ -188,33 +194,41 @@ def _refused(name: str, wanted: str, **body: Any) -> Check:
 
 
 CHECKS: Sequence[Check] = (
-    field("`max_tokens`", lambda r, _: r.json()["usage"]["completion_tokens"] == TOKENS),
-    Check("`stop`", _check_stop),
-    Check("`seed`", _check_seed),
-    field("`top_k: 1`", _is_greedy, temperature=1, top_k=1),
-    field("`top_p: 0.000001`", _is_greedy, temperature=1, top_p=1e-6),
-    field("`logit_bias`", lambda r, c: read_text(r) != c.text(), logit_bias={str(FIRST): BIAS}),
-    _check_penalty("presence_penalty"),
-    _check_penalty("frequency_penalty"),
-    field("`n: 2`", lambda r, _: len(r.json()["choices"]) == 2, n=2),
-    Check("`stream`, with usage and `[DONE]`", _check_stream),
-    Check("`logprobs`", _check_logprobs),
-    field("`echo`", lambda r, _: read_text(r).startswith(PROMPT), echo=True),
-    Check("`echo` with log-probabilities of the prompt", _check_echo),
-    field("a list of prompts", lambda r, _: len(r.json()["choices"]) == 2, prompt=[PROMPT, PROMPT]),
-    field("token ids as prompt", lambda r, _: bool(read_text(r)), prompt=[FIRST, SECOND, 5]),
-    field("`suffix`", lambda _r, _c: False, suffix=" of rows"),
-    field("`best_of: 2`", lambda _r, _c: False, best_of=2),
-    _refused('refuses `max_tokens: "abc"`', "max_tokens", max_tokens="abc"),
-    _refused("refuses a field that it does not know", "unknown_field", unknown_field=1),
-    _refused("refuses a prompt longer than the context", "context", prompt=LONG),
-    _check_status(
+    _make_field_check(
+        "`max_tokens`", lambda r, _: r.json()["usage"]["completion_tokens"] == TOKENS
+    ),
+    Check("`stop`", _judge_stop),
+    Check("`seed`", _judge_seed),
+    _make_field_check("`top_k: 1`", _is_greedy, temperature=1, top_k=1),
+    _make_field_check("`top_p: 0.000001`", _is_greedy, temperature=1, top_p=1e-6),
+    _make_field_check(
+        "`logit_bias`", lambda r, c: read_text(r) != c.text(), logit_bias={str(FIRST): BIAS}
+    ),
+    _make_penalty_check("presence_penalty"),
+    _make_penalty_check("frequency_penalty"),
+    _make_field_check("`n: 2`", lambda r, _: len(r.json()["choices"]) == 2, n=2),
+    Check("`stream`, with usage and `[DONE]`", _judge_stream),
+    Check("`logprobs`", _judge_logprobs),
+    _make_field_check("`echo`", lambda r, _: read_text(r).startswith(PROMPT), echo=True),
+    Check("`echo` with log-probabilities of the prompt", _judge_echo),
+    _make_field_check(
+        "a list of prompts", lambda r, _: len(r.json()["choices"]) == 2, prompt=[PROMPT, PROMPT]
+    ),
+    _make_field_check(
+        "token ids as prompt", lambda r, _: bool(read_text(r)), prompt=[FIRST, SECOND, 5]
+    ),
+    _make_field_check("`suffix`", lambda _r, _c: False, suffix=" of rows"),
+    _make_field_check("`best_of: 2`", lambda _r, _c: False, best_of=2),
+    _make_refusal_check('refuses `max_tokens: "abc"`', "max_tokens", max_tokens="abc"),
+    _make_refusal_check("refuses a field that it does not know", "unknown_field", unknown_field=1),
+    _make_refusal_check("refuses a prompt longer than the context", "context", prompt=LONG),
+    _make_status_check(
         "a conversation without a chat template",
         lambda c: c.post(CHAT, messages=[{"role": "user", "content": PROMPT}], max_tokens=TOKENS),
     ),
-    _check_status("`/v1/embeddings`", lambda c: c.post("/v1/embeddings", input=PROMPT)),
-    Check("`/tokenize`", _check_tokenize),
-    *(_check_route(path) for path in ("/v1/models", "/health", "/metrics")),
+    _make_status_check("`/v1/embeddings`", lambda c: c.post("/v1/embeddings", input=PROMPT)),
+    Check("`/tokenize`", _judge_tokenize),
+    *(_make_route_check(path) for path in ("/v1/models", "/health", "/metrics")),
 )
 
 

@@ -13,9 +13,8 @@ from starlette.types import Receive, Scope, Send
 from serve.api.errors import ApiError, describe_error
 from serve.api.record import CLIENT_GONE, RECORD, RequestRecord, StalledClientError
 
-PIECE_BYTES = (
-    1 << 16
-)  # of a large body: sending waits until the client has read most of those before
+# Of a large body: sending waits until the client has read most of those before.
+PIECE_BYTES = 1 << 16
 
 
 class LiveResponse(Response):

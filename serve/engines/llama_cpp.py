@@ -74,9 +74,8 @@ class LlamaCppEngine:
             await asyncio.shield(writing)
             await engine._ensure_running()
         except BaseException:
-            await asyncio.wait(
-                [writing]
-            )  # a thread cannot be cancelled, and its file is deleted now
+            # A thread cannot be cancelled, and its file is deleted now.
+            await asyncio.wait([writing])
             await engine.close()
             raise
         return engine

@@ -32,9 +32,8 @@ class LengthBound:
             and names.keys() >= set(ALPHABET)
             and not any(item["lstrip"] or item["rstrip"] for item in content["added_tokens"])
         )
-        added = {
-            item["content"] for item in content["added_tokens"]
-        }  # they are written as they are
+        # Added tokens are written as they are.
+        added = {item["content"] for item in content["added_tokens"]}
         sizes = (
             len(name.encode() if name in added else token_to_bytes(name) or b"") for name in names
         )

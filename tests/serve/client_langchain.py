@@ -34,4 +34,5 @@ def main() -> None:
     sys.stdout.write("\n" + json.dumps(got) + "\n")
 
 
-main()
+if __name__ == "__main__":
+    main()

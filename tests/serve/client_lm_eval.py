@@ -35,4 +35,5 @@ def main() -> None:
     sys.stdout.write("\n" + json.dumps({"pairs": scored, "texts": texts}) + "\n")
 
 
-main()
+if __name__ == "__main__":
+    main()
