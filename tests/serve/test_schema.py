@@ -104,7 +104,7 @@ def send(operation: Any, mode: Any, base: dict[str, Any]) -> set[str]:
     Some of the fields of valid cases are put into ``base``, if there is one. Those that are mistakes get what
     ``base`` has, so that they reach the model that it names.
     """
-    codes = set()
+    codes: set[str] = set()
 
     @given(operation.as_strategy(generation_mode=mode), st.data())
     @settings(
