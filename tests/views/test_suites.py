@@ -11,11 +11,11 @@ from click.testing import CliRunner
 
 from cli.models import models as models_command
 from flows.steps import STEPS
-from infra.schemas.metrics import CONTAMINATED_FILE, read_metrics
+from infra.schemas.metrics import CONTAMINATED_FILE, Item, read_metrics
 from tests.views.real_run import RealRun, pages, recipe
 from views.history.training_data import run_from_model
 from views.models.comparison import compare_models
-from views.models.suites import compare_on_suites, load_scored_models
+from views.models.suites import ScoredModel, compare_on_suites, load_scored_models
 from views.report.page import render
 from views.report.report_run import ReportRun
 from views.report.sections import memorization, suites
@@ -87,6 +87,25 @@ def test_seeds_of_an_entry_are_compared_as_a_group(real_run: RealRun) -> None:
         assert item.seeds == (2, 2)
         assert item.answer == "cannot be told"
         assert item.difference == pytest.approx(0)
+
+
+def scored(name: str, entry: str, level: float, base: str | None = None) -> ScoredModel:
+    """A model whose items are around a level, with small differences between them."""
+    items = [Item(str(n), str(n), level + 0.01 * ((7 * n) % 5), 1.0) for n in range(40)]
+    return ScoredModel(name, entry, {}, {("panel", "bits_per_byte"): items}, (), {}, "", base)
+
+
+@pytest.mark.parametrize("base", [None, "base"])
+def test_seeds_beside_a_single_model_are_compared_each_for_itself(base: str | None) -> None:
+    levels = {"many-seed1": 1.0, "many-seed2": 3.0}
+    models = [scored("base", "base", 2.0)]
+    models += [scored(name, "many", level, base) for name, level in levels.items()]
+    verdicts = compare_on_suites(models)
+    assert {item.seeds for item in verdicts} == {(1, 1)}
+    found = {frozenset((item.a, item.b)): abs(item.difference) for item in verdicts}
+    assert found == {frozenset((name, "base")): pytest.approx(1.0) for name in levels}
+    if base:
+        assert [item.answer for item in verdicts] == ["better", "worse"]
 
 
 def test_models_prints_the_suites(real_run: RealRun, tmp_path: Path) -> None:

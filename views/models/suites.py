@@ -43,6 +43,8 @@ COMPARED_METRICS = (
     "gap",
     "flagged",
 )
+# Two entries, or models, that are compared: name and models of each.
+Group = tuple[str, Sequence["ScoredModel"], str, Sequence["ScoredModel"]]
 MAX_ENTRIES = 6  # with more, only the first is compared with each of the others
 
 
@@ -163,8 +165,9 @@ def compare_on_suites(models: Sequence[ScoredModel]) -> list[SuiteVerdict]:
     A fine-tuned entry is compared with the model that it started from alone: what it was tuned for, and what it lost.
 
     Models of one seed each are compared over the same items. If both entries have several seeds, these are
-    compared, because another seed can make more of a difference than another entry. Among many comparisons some
-    differ by chance: p-values are corrected for all of them.
+    compared, because another seed can make more of a difference than another entry. If only one of them has, the
+    spread between the other's seeds is unknown, and each of its models is compared for itself. Among many comparisons
+    some differ by chance: p-values are corrected for all of them.
     """
     trained: dict[str, list[ScoredModel]] = {}
     tuned: dict[str, list[ScoredModel]] = {}
@@ -175,11 +178,11 @@ def compare_on_suites(models: Sequence[ScoredModel]) -> list[SuiteVerdict]:
     pairs = list(combinations(names, 2))
     if len(names) > MAX_ENTRIES:
         pairs = [(names[0], other) for other in names[1:]]
-    groups = [(a, trained[a], b, trained[b]) for a, b in pairs]
+    groups = [group for a, b in pairs for group in _pair_models(a, trained[a], b, trained[b])]
     by_name = {model.name: model for model in models}
     for name, own in tuned.items():
         base = by_name.get(own[0].base or "")
-        groups += [] if base is None else [(name, own, base.name, [base])]
+        groups += [] if base is None else _pair_models(name, own, base.name, [base])
     drafts = [
         draft
         for a, a_models, b, b_models in groups
@@ -201,6 +204,15 @@ def compare_on_suites(models: Sequence[ScoredModel]) -> list[SuiteVerdict]:
         )
         for draft in drafts
     ]
+
+
+def _pair_models(
+    a: str, a_models: Sequence[ScoredModel], b: str, b_models: Sequence[ScoredModel]
+) -> list[Group]:
+    """Return two entries with their models, or each pair of models if only one entry has several."""
+    if (len(a_models) > 1) == (len(b_models) > 1):
+        return [(a, a_models, b, b_models)]
+    return [(one.name, [one], other.name, [other]) for one in a_models for other in b_models]
 
 
 def _compared_keys(models: Sequence[ScoredModel]) -> list[ItemKey]:
