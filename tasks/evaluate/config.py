@@ -44,6 +44,7 @@ class HarnessSuite(TypedDict, total=False):
 
     harness: Required[Annotated[str, Field(min_length=1)]]
     data: Required[Annotated[str, Field(min_length=1)]]
+    name: Annotated[str, Field(min_length=1)]
     num_fewshot: Annotated[int, Field(ge=0, le=64)]
     max_items: Annotated[int, Field(ge=1)]
     license: Annotated[str, Field(min_length=1)]
@@ -112,7 +113,7 @@ class EvaluateConfig(ConfigModel):
         default=(),
         description=(
             "suites of items, such as HellaSwag: paths or URLs of their YAML files, or tasks of lm-evaluation-harness, "
-            "`{harness: TASK, data: FOLDER}` with `num_fewshot`, `max_items` and `license` if wanted; every model of "
+            "`{harness: TASK, data: FOLDER}` with `name`, `num_fewshot`, `max_items` and `license` if wanted; every model of "
             "`train` is scored on them, and the items are looked for in the training text"
         ),
     )

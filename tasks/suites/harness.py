@@ -29,7 +29,10 @@ from tasks.suites.config import SuiteConfig
 from tasks.suites.items import Suite, SuiteError, SuiteItem, draw_items
 
 FEWSHOT_SEED = 1234  # lm-eval's default
-SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".parquet")
+# After the name of the split: which of how many parts, with the digest that older data sets have there, and the format.
+SPLIT_FILE = re.compile(
+    r"(?:-(?P<part>\d+)-of-(?P<parts>\d+)(?:-[0-9a-f]{16})?)?\.(?P<format>jsonl|jsonl\.gz|parquet)"
+)
 # lm-eval's kinds of tasks that are scored here, and which of their metrics. The rest has no equal figures.
 OUTPUT_TYPES: Mapping[str, frozenset[str]] = {
     "multiple_choice": frozenset({"acc", "acc_norm"}),
@@ -53,23 +56,25 @@ def load_harness_suite(entry: Mapping[str, Any], field: str) -> Suite:
 
     Args:
         entry: an entry of ``evaluate.suites`` with ``harness``, the task's name, and ``data``, the folder or URL of its
-            files: ``test.jsonl`` or ``test-00000-of-00001.parquet`` for the split ``test``.
+            files: ``test.jsonl`` or ``test-00000-of-00001.parquet`` for the split ``test``. ``name``, ``num_fewshot``,
+            ``max_items`` and ``license`` are optional.
         field: names the entry in messages.
 
     Raises:
         SuiteError: if lm-eval is not installed, has no such task, the task needs what is not supported, or the data
             has another form.
     """
-    name = entry["harness"]
-    title = f"{field}: lm-eval task {name!r}"
+    task = entry["harness"]
+    title = f"{field}: lm-eval task {task!r}"
     if find_spec("lm_eval") is None:
         raise SuiteError(f"{title}: run pip install 'gristmill[harness]'")
-    config = _load_task(name, title)
+    config = _load_settings(task, title)
     shots = entry.get("num_fewshot")
     shots = int(config.get("num_fewshot") or 0) if shots is None else shots
     files = _read_splits(config, entry["data"], shots, title)
     return _make_suite(
-        name,
+        task,
+        entry.get("name", task),
         entry["data"],
         shots,
         entry.get("max_items"),
@@ -79,15 +84,9 @@ def load_harness_suite(entry: Mapping[str, Any], field: str) -> Suite:
     )
 
 
-def _load_task(name: str, title: str) -> dict[str, Any]:
-    """Return the fields of a task, with those of the files that it includes."""
-    from lm_eval.tasks._yaml_loader import load_yaml
-
-    path = _task_files().get(name)
-    if path is None:
-        raise SuiteError(f"{title}: lm-eval {version('lm_eval')} has no task of this name")
-    # It keeps what it has read, and lm-eval changes its tasks' settings.
-    config: dict[str, Any] = deepcopy(load_yaml(path, resolve_func=True))
+def _load_settings(task: str, title: str) -> dict[str, Any]:
+    """Return the settings of a task that can be scored here; its functions are paths, none of its Python is imported."""
+    config = _read_yaml(task, title, resolve_func=False)
     for key in UNSUPPORTED:
         if config.get(key):
             raise SuiteError(f"{title}: {key}: tasks with it are not supported")
@@ -99,11 +98,25 @@ def _load_task(name: str, title: str) -> dict[str, Any]:
         )
     for metric in config.get("metric_list") or ():
         if metric["metric"] not in OUTPUT_TYPES[kind]:
+            named = metric["metric"].rpartition("/")[2]
             raise SuiteError(
-                f"{title}: metric_list: {metric['metric']} is not supported, only "
+                f"{title}: metric_list: {named} is not supported, only "
                 f"{', '.join(sorted(OUTPUT_TYPES[kind]))}"
             )
     return config
+
+
+def _read_yaml(task: str, title: str, *, resolve_func: bool) -> dict[str, Any]:
+    """Return the fields of a task, with those of the files that it includes."""
+    with _one_line_errors(title):
+        from lm_eval.tasks._yaml_loader import load_yaml
+
+        path = _task_files().get(task)
+        if path is None:
+            raise SuiteError(f"{title}: lm-eval {version('lm_eval')} has no task of this name")
+        # It keeps what it has read, and lm-eval changes its tasks' settings.
+        config: dict[str, Any] = deepcopy(load_yaml(path, resolve_func=resolve_func))
+        return config
 
 
 @cache
@@ -140,35 +153,57 @@ def _read_splits(config: Mapping[str, Any], data: str, shots: int, title: str) -
     splits = []
     for split in sorted(name for name in wanted if name):
         try:
-            urls = [
-                url
-                for url in expand_globs([f"{data.rstrip('/')}/{split}[.-]*"])
-                if url.endswith(SUFFIXES)
-            ]
-            if not urls:
-                raise StorageError(f"no file of {', '.join(SUFFIXES)}")
-            files = tuple((PurePosixPath(urlsplit(url).path).name, read_url(url)) for url in urls)
+            urls = _find_split(data, split)
+            files = tuple((_file_name(url), read_url(url)) for url in urls)
         except StorageError as error:
             raise SuiteError(
-                f"{title}: data: the split {split!r} is needed, as {split}.jsonl or {split}-*.parquet in {data!r}: "
-                f"{error}"
+                f"{title}: data: the split {split!r} is needed, as {split}.jsonl or "
+                f"{split}-00000-of-00001.parquet in {data!r}: {error}"
             ) from None
         splits.append((split, files))
     return tuple(splits)
 
 
-def _read_table(files: Sequence[tuple[str, bytes]], title: str) -> pa.Table:
-    tables = []
-    for name, data in files:
-        try:
-            if name.endswith(".parquet"):
+def _find_split(data: str, split: str) -> Sequence[str]:
+    """Return the files of a split in order, all of one form: two forms would hold each row twice."""
+    forms: dict[tuple[str, int], list[tuple[int, str]]] = {}
+    for url in expand_globs([f"{data.rstrip('/')}/{split}[.-]*"]):
+        match = SPLIT_FILE.fullmatch(_file_name(url).removeprefix(split))
+        if match is not None:
+            form = (match["format"], int(match["parts"] or 1))
+            forms.setdefault(form, []).append((int(match["part"] or 0), url))
+    if not forms:
+        raise StorageError("no file of .jsonl, .jsonl.gz, .parquet")
+    found = [item for files in forms.values() for item in sorted(files)]
+    names = ", ".join(_file_name(url) for _, url in found)
+    parts = next(iter(forms))[1]
+    if len(forms) > 1 or len({part for part, _ in found}) < len(found):
+        raise StorageError(f"it is there more than once, keep one of {names}")
+    if [part for part, _ in found] != list(range(parts)):
+        raise StorageError(f"of {parts} parts there are only {names}")
+    return [url for _, url in found]
+
+
+def _file_name(url: str) -> str:
+    return PurePosixPath(urlsplit(url).path).name
+
+
+def _read_table(split: str, files: Sequence[tuple[str, bytes]], title: str) -> pa.Table:
+    tables, where = [], split
+    try:
+        for where, data in files:
+            if where.endswith(".parquet"):
                 tables.append(pq.read_table(pa.BufferReader(data)))
                 continue
-            tables.append(pa.Table.from_pylist(list(_iter_rows(name, data))))
-        except (OSError, EOFError, zlib.error, pa.ArrowException, InvalidRowError) as error:
-            message = str(error).splitlines()[0]
-            raise SuiteError(f"{title}: data: {name}: {message}") from None
-    return pa.concat_tables(tables, promote_options="permissive")
+            rows = list(_iter_rows(where, data))
+            # The columns of a table are those of its first row.
+            columns = dict.fromkeys(key for row in rows for key in row)
+            tables.append(pa.Table.from_pylist([{**columns, **row} for row in rows]))
+        where = f"the files of {split!r} differ"
+        return pa.concat_tables(tables, promote_options="permissive")
+    except (OSError, EOFError, zlib.error, pa.ArrowException, InvalidRowError) as error:
+        message = str(error).splitlines()[0]
+        raise SuiteError(f"{title}: data: {where}: {message}") from None
 
 
 def _iter_rows(name: str, data: bytes) -> Iterator[dict[str, Any]]:
@@ -184,6 +219,7 @@ def _iter_rows(name: str, data: bytes) -> Iterator[dict[str, Any]]:
 # Plan and run ask for the same suites once per model.
 @lru_cache(maxsize=32)
 def _make_suite(
+    task_name: str,
     name: str,
     data: str,
     shots: int,
@@ -192,7 +228,7 @@ def _make_suite(
     files: Files,
     title: str,
 ) -> Suite:
-    task = _build_task(name, shots, files, title)
+    task = _build_task(task_name, shots, files, title)
     kind = task.OUTPUT_TYPE
     source = f"lm-evaluation-harness {version('lm_eval')}, {shots}-shot"
     settings: dict[str, Any] = {
@@ -209,21 +245,22 @@ def _make_suite(
     try:
         config = SuiteConfig.model_validate(settings)
     except ValidationError as error:
-        raise SuiteError(f"{title}: {error.errors(include_url=False)[0]['msg']}") from None
+        first = error.errors(include_url=False)[0]
+        raise SuiteError(f"{title}: {first['loc'][0]}: {first['msg']}") from None
+    with _one_line_errors(title):
+        documents = list(task.eval_docs)
     items = []
-    for number, document in enumerate(task.eval_docs):
+    for number, document in enumerate(documents):
         with _one_line_errors(f"{title}: row {number + 1} of {data!r}"):
             items.append(_make_item(task, document, str(number), shots))
     if not items:
         raise SuiteError(f"{title}: data: {data!r} has no rows")
-    return Suite(config, draw_items(config, items), (), ())
+    return Suite(config, draw_items(config, items), (), (), prefix_shots=shots)
 
 
-def _build_task(name: str, shots: int, files: Files, title: str) -> Any:
-    from lm_eval.api.task import ConfigurableTask
-
-    config = _load_task(name, title)
-    tables = {split: _read_table(content, title) for split, content in files}
+def _build_task(task_name: str, shots: int, files: Files, title: str) -> Any:
+    config = _read_yaml(task_name, title, resolve_func=True)
+    tables = {split: _read_table(split, content, title) for split, content in files}
     for key in ("training_split", "validation_split", "test_split", "fewshot_split"):
         if config.get(key) not in tables:
             config[key] = None
@@ -232,6 +269,7 @@ def _build_task(name: str, shots: int, files: Files, title: str) -> Any:
         config["fewshot_config"] = {key: own[key] for key in own if key != "split"}
     with _one_line_errors(title):
         import datasets
+        from lm_eval.api.task import ConfigurableTask
 
         datasets.disable_progress_bars()
         sets = {split: datasets.Dataset(table) for split, table in tables.items()}
@@ -267,7 +305,8 @@ def _make_item(task: Any, document: Mapping[str, Any], name: str, shots: int) ->
     if task.OUTPUT_TYPE == "loglikelihood":
         question, target = task.doc_to_text(document), task.doc_to_target(document)
         _check_texts([target], "doc_to_target")
-        return SuiteItem(name, None, name, question, (target,), prefix=_prefix(prompt, question))
+        before = _prefix(prompt, question, "doc_to_text")
+        return SuiteItem(name, None, name, question, (target,), prefix=before)
     choices = list(task.doc_to_choice(document))
     _check_texts(choices, "doc_to_choice")
     if task.multiple_input:
@@ -275,7 +314,7 @@ def _make_item(task: Any, document: Mapping[str, Any], name: str, shots: int) ->
         target, gold = str(task.doc_to_target(document)), task.doc_to_text(document)
         _check_texts([target], "doc_to_target")
         _check_gold(gold, len(choices), "doc_to_text")
-        before = _prefix(prompt[0], choices[0])
+        before = _prefix(prompt[0], choices[0], "doc_to_choice")
         texts = tuple(choices)
         return SuiteItem(
             name, None, name, "", (target,) * len(texts), gold, prefix=before, contexts=texts
@@ -284,14 +323,14 @@ def _make_item(task: Any, document: Mapping[str, Any], name: str, shots: int) ->
     if isinstance(gold, str) and gold in choices:
         gold = choices.index(gold)
     _check_gold(gold, len(choices), "doc_to_target")
-    before = _prefix(prompt, question)
+    before = _prefix(prompt, question, "doc_to_text")
     return SuiteItem(name, None, name, question, tuple(choices), gold, prefix=before)
 
 
-def _prefix(prompt: str, question: str) -> str:
+def _prefix(prompt: str, question: str, key: str) -> str:
     """Return what stands before the question of an item: a description and solved examples."""
     if not prompt.endswith(question):
-        raise SuiteError("the prompt does not end with the question")
+        raise ValueError(f"{key}: the prompt does not end with the question {question!r}")
     return prompt[: len(prompt) - len(question)]
 
 

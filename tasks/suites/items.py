@@ -92,17 +92,24 @@ class Suite:
         items: those that are scored, in the order of the file.
         bad_rows: rows that cannot be used: id for the ledger, and why.
         shots: solved items to draw from.
+        prefix_shots: number of solved items that the prefix of each item has.
     """
 
     config: SuiteConfig
     items: Sequence[SuiteItem]
     bad_rows: Sequence[tuple[str, Verdict]]
     shots: Sequence[SuiteItem]
+    prefix_shots: int = 0
 
     @property
     def name(self) -> str:
         """Its name."""
         return self.config.name
+
+    @property
+    def num_fewshot(self) -> int:
+        """Number of solved items before each item."""
+        return self.config.num_fewshot or self.prefix_shots
 
     @cached_property
     def key(self) -> str:

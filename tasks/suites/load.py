@@ -24,6 +24,8 @@ def load_suites(entries: Sequence[SuiteEntry]) -> list[Suite]:
         else:
             suite, where = load_harness_suite(entry, field), entry["harness"]
         if any(other.name == suite.name for other in suites):
-            raise SuiteError(f"{field}: {where!r}: another suite is named {suite.name!r}, too")
+            raise SuiteError(
+                f"{field}: {where!r}: another suite is named {suite.name!r}, too; give one a `name` of its own"
+            )
         suites.append(suite)
     return suites

@@ -161,7 +161,7 @@ def describe_suite(suite: Suite) -> dict[str, Any]:
         "type": config.type,
         "license": config.license,
         "source": config.source,
-        "num_fewshot": config.num_fewshot,
+        "num_fewshot": suite.num_fewshot,
         "items": len(suite.items),
         "bad_rows": len(suite.bad_rows),
         "digest": suite.key,

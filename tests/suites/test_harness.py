@@ -1,7 +1,7 @@
 """Tasks of lm-evaluation-harness: the prompts, log-likelihoods and accuracies are those that it has itself."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,13 @@ import yaml
 from transformers import LlamaForCausalLM
 
 from lm.scoring.huggingface import HuggingFaceModel
+from tasks.suites import harness
 from tasks.suites.harness import load_harness_suite
 from tasks.suites.items import Suite, SuiteError
+from tasks.suites.load import load_suites
 from tasks.suites.prompts import make_prompts
 from tasks.suites.score import score_items
+from tasks.suites.task import describe_suite
 from tests.evaluate import tiny
 from tests.lm.corpora import tokenizer
 
@@ -207,6 +210,7 @@ def test_parquet_as_on_the_hub_is_the_same_suite(data: Mapping[str, Path], tmp_p
         ("gsm8k", ["output_type", "generate_until"]),
         ("truthfulqa_mc2", ["process_results"]),
         ("squadv2", ["class"]),
+        ("ifeval", ["process_results"]),  # its Python imports what lm-eval does not bring along
         ("cb", ["metric_list", "f1"]),
         ("no_such_task", ["no_such_task"]),
         ("piqa", ["goal"]),
@@ -232,3 +236,125 @@ def test_a_row_without_an_answer_is_named(tmp_path: Path) -> None:
     (tmp_path / "validation.jsonl").write_text("{}\n{")
     with pytest.raises(SuiteError, match=r"validation\.jsonl: line 2"):
         load("piqa", tmp_path)
+
+
+@pytest.fixture
+def own_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Give lm-eval a further task, ``own``, and return the folder of its data."""
+
+    def add(python: str, **fields: Any) -> Path:
+        folder = tmp_path / "tasks"
+        folder.mkdir()
+        (folder / "own_functions.py").write_text(python)
+        task = "".join(f"{name}: {value}\n" for name, value in {**OWN_TASK, **fields}.items())
+        (folder / "own.yaml").write_text(task)
+        monkeypatch.setattr(harness, "_task_files", lambda: {"own": folder / "own.yaml"})
+        return tmp_path
+
+    return add
+
+
+OWN_TASK = {
+    "task": "own",
+    "output_type": "loglikelihood",
+    "test_split": "test",
+    "doc_to_text": "'{{goal}}{{hint or \"\"}}'",
+    "doc_to_target": "'{{answer}}'",
+    "metric_list": "[{metric: acc}]",
+}
+ROWS = [{"goal": "grind", "answer": "corn"}, {"goal": "see", "answer": "far", "hint": " the sea"}]
+
+
+def write_split(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+
+
+def test_python_of_a_task_that_cannot_be_imported_is_an_error_of_one_line(
+    own_task: Callable[..., Path],
+) -> None:
+    folder = own_task("import no_such_module", doc_to_text="!function own_functions.ask")
+    write_split(folder / "test.jsonl", ROWS)
+    with pytest.raises(SuiteError, match=r"'own': ModuleNotFoundError: .*no_such_module") as error:
+        load("own", folder)
+    assert "\n" not in str(error.value)
+
+
+def test_a_metric_of_its_own_is_named_without_its_folder(own_task: Callable[..., Path]) -> None:
+    folder = own_task("", metric_list="[{metric: !function own_functions.measure}]")
+    with pytest.raises(SuiteError, match=r"metric_list: own_functions\.measure is not") as error:
+        load("own", folder)
+    assert str(folder) not in str(error.value)
+
+
+def test_a_prompt_without_its_question_is_named_with_field_and_row(
+    own_task: Callable[..., Path],
+) -> None:
+    python = "numbers = iter(range(100))\ndef ask(row):\n    return f'Question {next(numbers)}'\n"
+    folder = own_task(python, doc_to_text="!function own_functions.ask")
+    write_split(folder / "test.jsonl", ROWS)
+    with pytest.raises(SuiteError, match=r"'own': row 1 of .*: doc_to_text: the prompt"):
+        load("own", folder)
+
+
+def test_a_column_that_the_first_row_has_not_is_kept(own_task: Callable[..., Path]) -> None:
+    folder = own_task("")
+    write_split(folder / "test.jsonl", ROWS)
+    assert list(make_prompts(load("own", folder))) == ["grind", "see the sea"]
+
+
+def test_files_of_a_split_that_differ_are_an_error_of_one_line(
+    own_task: Callable[..., Path],
+) -> None:
+    folder = own_task("")
+    for number, value in enumerate(("corn", [1])):
+        rows = [{"goal": "grind", "answer": value}]
+        name = f"test-0000{number}-of-00002.parquet"
+        pq.write_table(pa.Table.from_pylist(rows), folder / name)
+    with pytest.raises(SuiteError, match="data: the files of 'test' differ: ") as error:
+        load("own", folder)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["test.jsonl", "test-00000-of-00001.parquet"], "more than once, keep one of test"),
+        (["test.jsonl", "test.jsonl.gz"], "more than once"),
+        (["test-00000-of-00001.jsonl", "test.jsonl"], "more than once"),
+        (["test-00000-of-00001.jsonl", "test-00000-of-00002.jsonl"], "more than once"),
+        (["test-00000-of-00001-0123456789abcdef.jsonl", "test-00000-of-00001.jsonl"], "more than once"),
+        (["test-00001-of-00002.jsonl"], "of 2 parts there are only test-00001-of-00002.jsonl"),
+        (["test.json"], "no file of"),
+        (["test-hard.jsonl"], "no file of"),
+    ],
+)  # fmt: skip
+def test_a_split_has_one_form_and_all_its_parts(
+    names: Sequence[str], message: str, own_task: Callable[..., Path]
+) -> None:
+    folder = own_task("")
+    for name in names:
+        write_split(folder / name, ROWS)
+    with pytest.raises(SuiteError, match=message):
+        load("own", folder)
+
+
+def test_other_files_beside_a_split_are_not_part_of_it(own_task: Callable[..., Path]) -> None:
+    folder = own_task("")
+    for name in ("test-hard.jsonl", "test.jsonl", "test.json", "test.old.jsonl"):
+        write_split(folder / name, ROWS)
+    assert len(load("own", folder).items) == len(ROWS)
+
+
+def test_a_task_with_and_without_solved_items_is_two_suites(data: Mapping[str, Path]) -> None:
+    plain = {"harness": "arc_easy", "data": str(data["arc_easy"]), "num_fewshot": 0}
+    solved = {**plain, "num_fewshot": 2}
+    with pytest.raises(SuiteError, match=r"evaluate\.suites\.1: .*'arc_easy', too.* `name`"):
+        load_suites([plain, solved])
+    suites = load_suites([plain, {**solved, "name": "arc_2shot"}])
+    described = [describe_suite(suite) for suite in suites]
+    assert [(one["name"], one["num_fewshot"]) for one in described] == [
+        ("arc_easy", 0),
+        ("arc_2shot", 2),
+    ]
+    with pytest.raises(SuiteError, match="'arc_easy': name: "):
+        load_suites([{**plain, "name": "no name"}])

@@ -1,5 +1,6 @@
 """The tests of `test_harness.py`, in an environment that has lm-evaluation-harness."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -14,8 +15,14 @@ TESTS = Path(__file__).with_name("test_harness.py")
 def test_tasks_as_suites_are_equal_to_lm_eval(pytestconfig: pytest.Config) -> None:
     python = interpreter(pytestconfig, "lm-eval", LM_EVAL)
     command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", str(TESTS)]
+    offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}  # nothing is downloaded
     done = subprocess.run(
-        command, cwd=pytestconfig.rootpath, capture_output=True, text=True, check=False
+        command,
+        cwd=pytestconfig.rootpath,
+        env={**os.environ, **offline},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert " passed" in done.stdout
