@@ -205,16 +205,15 @@ def build_pipeline(
             export = release_model(variant.name, tuned, tokens)
             if variant == first:
                 translators[entry.name] = (entry, export)
-            is_main = not variant.from_scratch and variant.budget == 1
-            if is_main and isinstance(entry, TextEntry) and entry.suites:
+            if variant.is_main and isinstance(entry, TextEntry) and entry.suites:
                 score_suites(variant.name, export, corpus_tokens, index)
             if not runs_until(SCORE, until):
                 continue
-            compared = [*rivals, *(scored.get(data) or ())] if is_main else []
+            compared = [*rivals, *(scored.get(data) or ())] if variant.is_main else []
             validated = tuned if variant.cross_validates else None
             scores = score_variant(variant, export, examples, compared, validated)
             rivals += [scores] if variant.from_scratch else []
-            if is_main:
+            if variant.is_main:
                 own.append(scores)
         scored.setdefault(data, []).extend(own)
 

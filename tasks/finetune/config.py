@@ -206,10 +206,14 @@ class Variant:
     from_scratch: bool = False
 
     @property
+    def is_main(self) -> bool:
+        """Whether it is what the entry is for: trained on all examples, from the base."""
+        return self.budget == 1.0 and not self.from_scratch
+
+    @property
     def cross_validates(self) -> bool:
-        """Whether a model per fold is trained, too: for that of all examples, from the base."""
-        is_whole = self.budget == 1.0 and not self.from_scratch
-        return is_whole and isinstance(self.entry, ClassificationEntry) and self.entry.folds > 0
+        """Whether a model per fold is trained, too."""
+        return self.is_main and isinstance(self.entry, ClassificationEntry) and self.entry.folds > 0
 
     def weights_key(self) -> dict[str, Any]:
         """Return what its weights depend on besides the base and the examples, as nested JSON."""
@@ -289,6 +293,10 @@ class TextEntry(FinetuneEntry):
         if self.suites and self.base_folder is not None:
             raise ValueError(
                 "suites: the base is a folder, which no suite of this recipe was scored with; name a model of train"
+            )
+        if self.suites and not any(variant.is_main for variant in self.expand()):
+            raise ValueError(
+                "suites: no model of this entry has all examples; add 1.0 to baselines.budgets, or seeds"
             )
         return self
 

@@ -138,6 +138,19 @@ def test_a_wrong_value_is_refused_with_its_field(changes: dict[str, Any], field:
     assert field in "\n".join(format_validation_errors("r.yaml", error.value, value))
 
 
+def test_an_entry_without_a_model_of_all_examples_has_nothing_to_score_on_suites() -> None:
+    value = recipe(
+        entry(base="dec", task="chat", suites=True, baselines={"budgets": [0.1]}, name="talk")
+    )
+    value["evaluate"] = {"suites": ["panel.yaml"]}
+    with pytest.raises(ValidationError, match=r"baselines\.budgets"):
+        Recipe.model_validate(value)
+    value["finetune"][0] |= {"seeds": [1]}
+    assert "talk-seed1" in names(value)
+    value["finetune"][0] |= {"seeds": [], "baselines": {"budgets": [0.1, 1.0]}}
+    assert "talk" in names(value)
+
+
 def test_columns_may_be_numbers() -> None:
     data = {"files": ["x.conll"], "columns": {"words": 0, "tags": -1}}
     value = entry(task="tagging", data=data)
