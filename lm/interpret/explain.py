@@ -146,8 +146,8 @@ def _write(released: ReleasedModel, ids: Tensor, count: int) -> Tensor:
     """Return a text with what the model continues it by: the most probable tokens."""
     if not released.continues_text:
         return ids
-    limit = int(released.tokenizer.model_max_length)
-    for _ in range(min(count, limit - len(ids))):
+    limit = released.max_tokens
+    for _ in range(count if limit is None else min(count, limit - len(ids))):
         ids = torch.cat([ids, run(released.model, ids[None]).logits[0, -1:].argmax(-1)])
         if ids[-1] == released.tokenizer.eos_token_id:
             break

@@ -41,20 +41,31 @@ class ReleasedModel:
         """Whether the model is an encoder-decoder."""
         return self.hf_class.endswith("ForConditionalGeneration")
 
+    @property
+    def max_tokens(self) -> int | None:
+        """How many tokens the model reads; ``None`` if neither tokenizer nor model has a limit."""
+        from transformers.tokenization_utils_base import LARGE_INTEGER
+
+        limits = [self.tokenizer.model_max_length]  # without a setting 1e30
+        limits.append(getattr(self.model.config, "max_position_embeddings", None) or LARGE_INTEGER)
+        return min((int(limit) for limit in limits if limit < LARGE_INTEGER), default=None)
+
     def encode(self, text: str, max_tokens: int | None = None) -> torch.Tensor:
         """Return the ids of a text as the model reads it, int64[T]; the end of a longer text is cut.
 
         A document begins after an end of text for a model that continues it. An encoder-decoder that was not
         fine-tuned is asked for what follows: a sentinel stands for it.
         """
-        longest = int(self.tokenizer.model_max_length)
-        longest = longest if max_tokens is None else min(longest, max_tokens)
-        ids = self.tokenizer(text, truncation=True, max_length=longest)["input_ids"]
+        limits = [limit for limit in (self.max_tokens, max_tokens) if limit is not None]
+        longest = min(limits, default=None)
+        cut = {} if longest is None else {"truncation": True, "max_length": longest}
+        ids = self.tokenizer(text, **cut)["input_ids"]
         start, end = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
         if self.continues_text and ids[:1] != [start]:
             ids = [start, *ids][:longest]
         if self.writes_target and ids and ids[-1:] != [end]:
-            ids = [end, *ids[: longest - 3], self.model.config.sentinel_token_id, end]
+            room = None if longest is None else longest - 3
+            ids = [end, *ids[:room], self.model.config.sentinel_token_id, end]
         return torch.tensor(ids, dtype=torch.int64)
 
     def spell(self, ids: torch.Tensor) -> list[str]:

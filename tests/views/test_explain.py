@@ -2,9 +2,12 @@
 
 import base64
 import json
+import shutil
 import struct
 import zlib
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -174,6 +177,23 @@ def test_what_an_encoder_decoder_writes_is_attributed_to_its_source(
             assert scored.scores[0] == scored.scores[-1] == 0
             written = torch.cat([written, best[None, None]], dim=1)
     assert 1 <= len(text.attributions) <= 2
+
+
+def test_a_tokenizer_without_a_maximum_length_is_limited_by_its_model(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(folders["bert"], tmp_path / "hf")
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    del settings["model_max_length"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    text = "a Q b " * 40
+    with open_released(Storage(str(folders["bert"]))) as known:
+        cut = known.encode(text)
+    with open_released(Storage(str(folder))) as released:
+        assert released.encode(text).tolist() == cut.tolist()
+        assert released.encode(text, 12).tolist() == known.encode(text, 12).tolist()
+    endless = replace(released, model=SimpleNamespace(config=SimpleNamespace()))
+    assert len(endless.encode(text)) > len(cut)
 
 
 def test_a_portrait_is_small_and_says_what_the_explanation_says(folders: dict[str, Path]) -> None:
