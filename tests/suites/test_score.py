@@ -194,15 +194,13 @@ def test_contexts_as_choices_are_compared_by_what_follows_them(tmp_path: Path) -
 
 
 def test_a_choice_is_as_long_as_its_bytes_or_characters() -> None:
-    # One token costs 2 nats; of these texts the first has more bytes for its tokens, the second more characters.
-    first, second = " üü", " corn"
+    # A token costs 2 nats here; the Greek letters have two bytes each.
+    greek, latin = " αβγδ corn", " zqxjkvzqxjkv corn"
+    nats = [2 * tokens(text) for text in (greek, latin)]
+    assert nats[0] / len(greek.encode()) < nats[1] / len(latin.encode())
+    assert nats[0] / len(greek) > nats[1] / len(latin)
     found = {}
     for unit in ("bytes", "characters"):
         settings = config(type="multiple_choice", delimiter="", normalize_by=unit)
-        scored = score(settings, item(first, second))
-        sizes = [len(t.encode() if unit == "bytes" else t) for t in (first, second)]
-        nats = scored.row["nats"]
-        best = min((0, 1), key=lambda i: nats[i] / sizes[i])
-        assert scored.metrics["accuracy_norm"][0] == float(best == 0)
-        found[unit] = [n / size for n, size in zip(nats, sizes, strict=True)]
-    assert found["bytes"] != found["characters"]
+        found[unit] = score(settings, item(greek, latin)).metrics["accuracy_norm"]
+    assert found == {"bytes": (1.0, 1.0), "characters": (0.0, 1.0)}
