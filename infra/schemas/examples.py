@@ -57,6 +57,7 @@ EXAMPLES_FILE = "examples.parquet"
 # Of a fine-tuned model's data set: the rows that it was trained on besides, written by a translator.
 AUGMENTED_FILE = "augmented.parquet"
 
+MODEL = "model"  # the name of the fine-tuned model among the systems of its scores
 # Of a cross-validated model's data set: `id`, `fold`, `labels`, `predicted`, `scores` per training example.
 OUT_OF_FOLD_FILE = "out_of_fold.parquet"
 

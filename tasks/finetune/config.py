@@ -15,9 +15,9 @@ from lm.config.finetune import FinetuneModelConfig, FinetuneOptimConfig, weights
 from lm.config.run import RunConfig
 from lm.config.train import TrainConfig
 from tasks.finetune.augment_config import AugmentConfig, Seq2SeqAugmentConfig
+from tasks.finetune.baselines.config import BaselinesConfig
 from tasks.finetune.data.config import LabelDataConfig, TaskDataConfig
 
-Fraction = Annotated[float, Field(gt=0, le=1)]
 # Which data set each field of an entry decides: its examples, the scores of its models, or none; all others
 # decide the weights.
 PREPARE_KEY = frozenset({"task", "data", "folds", "multi_label", "languages"})
@@ -28,29 +28,6 @@ WEIGHTS_TOO = frozenset({"task", "folds", "multi_label"})  # of PREPARE_KEY
 # What a task's base must be, by family (or architecture, of encoders).
 ONE_TEXT = ("encoder", "decoder", "rnn", "lstm", "gru", "cnn")
 NEXT_TOKEN = ("decoder", "rnn", "lstm", "gru", "cnn")
-
-
-class BaselinesConfig(ConfigModel):
-    """What the fine-tuned model is compared with, besides the task's own baselines."""
-
-    from_scratch: bool = Field(
-        True, description="train the same architecture from random weights, named NAME-scratch"
-    )
-    budgets: tuple[Fraction, ...] = Field(
-        (1.0,),
-        min_length=1,
-        description=(
-            "fractions of the training examples, a model each, for the learning curve; those below "
-            "1 are named NAME-10pct and so on"
-        ),
-    )
-
-    @field_validator("budgets")
-    @classmethod
-    def _check_budgets(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if len(set(value)) < len(value):
-            raise ValueError("a budget is given twice")
-        return value
 
 
 class FinetuneEntry(ConfigModel):

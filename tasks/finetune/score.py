@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from infra.schemas.examples import SOURCE, Task
+from infra.schemas.examples import MODEL, SOURCE, Task
 from tasks.finetune.config import Variant
 from tasks.finetune.metrics.compute import (
     Predictions,
@@ -19,7 +19,6 @@ from tasks.finetune.metrics.compute import (
 )
 from tasks.finetune.metrics.retrieval import make_retrieval_test
 
-MODEL = "model"  # the name of the fine-tuned model among the systems
 MAX_ERRORS = 12
 SHOWN_ORIGIN = ("id", "file", "row", *SOURCE.names)  # of an example that a report quotes
 # One row per example and system. `prediction` is JSON, as ``Predictions.items`` has it.

@@ -200,7 +200,7 @@ def render_finetuned_card(
             "",
             (
                 "What is tested is the exported model: its metrics on the test examples, with 95 % intervals and beside "
-                "baselines, are in the report of the run, and `gristmill release` adds them to this card."
+                "baselines, are in the report of the run, and on the card of a released version under Evaluation."
             ),
             "",
             "## Limits",

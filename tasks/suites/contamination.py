@@ -64,7 +64,7 @@ def build_overlaps(ctx: Context, index: Dataset, suites: Sequence[Suite]) -> Dat
 def item_text(item: SuiteItem) -> str:
     """Return what is looked for of an item: its context and its answer."""
     if item.contexts:
-        return f"{item.contexts[item.gold]} {item.answer}"
+        return f"{item.context}{item.contexts[item.gold]} {item.answer}"
     return f"{item.context} {item.answer}"
 
 

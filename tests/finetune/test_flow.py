@@ -21,8 +21,10 @@ from tests.train_entry import train_entry
 from tests.views.real_run import prose
 from views.documents.dropped import sample_dropped
 from views.history.document_history import document_history
+from views.models.baselines import judge_systems
 from views.models.suites import compare_on_suites, load_scored_models
 from views.publish.folder import publish
+from views.publish.other_systems import describe_verdict
 from views.removal.exposure import update_exposure
 from views.removal.impact import compute_impact
 from views.removal.residue import find_residue
@@ -110,24 +112,38 @@ def test_a_recipe_ends_in_a_section_of_the_report(tmp_path: Path) -> None:
     assert len(portrait.neighbors) == len(set(portrait.tokens))
     assert 'data-portrait="cue"' in html
     # What is better than what is said with figures, in the report and on the card of a published model.
-    shown = {**task.verdict.answers, **task.pretraining.answers}
-    assert set(shown) == {"majority", "tfidf_logistic_regression", "fasttext", "cue-scratch"}
+    stats = next(
+        result.dataset.stats
+        for result in results
+        if result.stage == "score" and result.dataset.source == "cue"
+    )
+    judged = judge_systems(stats)  # one family of tests, of which the report shows two parts
+    assert judged.answers == {**task.verdict.answers, **task.pretraining.answers}
+    assert set(judged.answers) == {
+        "majority",
+        "tfidf_logistic_regression",
+        "fasttext",
+        "cue-scratch",
+    }
     assert 'data-verdict="cue"' in html
     registered = Recipe.model_validate({**value, "release": {"models": ["cue"]}})
     version, _ = judge_model(storage, registered, record, "cue")
     publish(storage, version, str(tmp_path / "published"), STEPS)
     card = (tmp_path / "published" / "README.md").read_text()
-    for name, answer in shown.items():
+    for name in judged.answers:
         row = next(line for line in card.splitlines() if line.startswith(f"| {name} |"))
         difference = next(item.difference for item in task.systems if item.name == name)
         assert difference is not None
         assert f"{difference['value']:+.4g}" in row
         assert f"{difference['low']:.4g} to {difference['high']:.4g}" in row
-        assert answer == "better" or "p-values corrected" in card
+    assert describe_verdict(judged) in card
     metrics = next(item.metrics for item in task.systems if item.name == "cue")
     interval = "{low:.4g} to {high:.4g}".format(**metrics["f1_macro"])
     assert f"| **cue** | {metrics['f1_macro']['value']:.4g} | {interval} |" in card
     assert "fine-tuned for one task, classification" in card
+    titles = [line for line in card.splitlines() if line.startswith("## ")]
+    assert [title for title in titles if "imits" in title] == ["## Intended use and limits"]
+    assert len(set(titles)) == len(titles)
 
     assert verify_run(storage, record, STEPS).findings == []
     dropped = sample_dropped(storage, record, STEPS, stage="prepare")
@@ -175,8 +191,9 @@ def test_a_recipe_ends_in_a_section_of_the_report(tmp_path: Path) -> None:
     append_removals(storage, "tuned", removals)
     (shown,) = collect_page(storage, record, STEPS).data("finetune")
     assert not {item["id"] for item in (*shown.errors, *shown.explanations)} & {rows["test"]["id"]}
-    if portrait.document == rows["test"]["id"]:
-        assert collect_page(storage, record, STEPS).data("interpret") is None
+    assert portrait.document is not None
+    append_removals(storage, "tuned", [parse_removal("id", portrait.document)])
+    assert collect_page(storage, record, STEPS).data("interpret") is None
     assert task.charts
     assert len(task.curve_systems) == 4
 

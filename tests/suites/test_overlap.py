@@ -1,11 +1,13 @@
 """Overlap of items with text, against a search of strings."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from tasks.suites.contamination import join_spans
+from tasks.suites.contamination import item_text, join_spans
+from tasks.suites.items import SuiteItem
 from tasks.suites.overlap import MIN_WORDS, NGRAM, ItemNgrams, split_words
 
 WORDS = "the miller ground corn and seven stones fell on a grey road near our old house".split()
@@ -89,3 +91,10 @@ def test_scripts_without_spaces_are_compared_by_character() -> None:
 
 def test_spans_are_joined() -> None:
     assert join_spans([(5, 9), (0, 3), (3, 4), (8, 12)]) == [(0, 4), (5, 12)]
+
+
+def test_what_is_looked_for_of_an_item_is_all_that_is_read_before_its_answer() -> None:
+    item = SuiteItem("1", None, "1", "In the mill", ("is full", "is full"), 1)
+    assert item_text(item) == "In the mill is full"
+    chosen = replace(item, contexts=(" the sack", " the barn"))
+    assert item_text(chosen) == "In the mill the barn is full"

@@ -1,9 +1,10 @@
 """Say whether a fine-tuned model is better than the systems that it was tested beside."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from infra.schemas.examples import MODEL
 from infra.schemas.metrics import higher_is_better
 from infra.statistics.comparison import Answer, correct_holm, judge
 
@@ -14,15 +15,22 @@ class Verdict:
 
     Attributes:
         answers: by system: whether the model is better. P-values are corrected for the number of systems.
-        differences: by system: the model minus it.
+        differences: by system: the model minus it; ``None`` if it is undefined, which cannot be told.
     """
 
     answers: Mapping[str, Answer]
-    differences: Mapping[str, float]
+    differences: Mapping[str, float | None]
 
     def systems(self, answer: Answer) -> list[str]:
         """Return the systems with this answer."""
         return [name for name, own in self.answers.items() if own == answer]
+
+    def among(self, names: Collection[str]) -> "Verdict":
+        """Return the verdict on some of the systems, corrected for all of them."""
+        return Verdict(
+            {name: own for name, own in self.answers.items() if name in names},
+            {name: own for name, own in self.differences.items() if name in names},
+        )
 
     @property
     def beats_all(self) -> bool:
@@ -30,25 +38,25 @@ class Verdict:
         return all(answer == "better" for answer in self.answers.values())
 
 
-def judge_systems(scores: Mapping[str, Any], names: Sequence[str]) -> Verdict:
-    """Judge a model beside some of the systems that it was tested beside.
+def judge_systems(scores: Mapping[str, Any]) -> Verdict:
+    """Judge a model beside all systems that it was tested beside: one family of tests, wherever it is shown.
 
     Args:
         scores: statistics of the stage `score`.
-        names: of the systems; those whose difference is undefined are left out.
     """
     main = str(scores["main_metric"])
-    tests = {name: scores["differences"].get(name, {}).get(main) for name in names}
-    known = {
-        name: test
-        for name, test in tests.items()
-        if test is not None and test["value"] is not None and test["p_value"] is not None
+    tests = {
+        name: scores["differences"].get(name, {}).get(main) or {}
+        for name in scores["systems"]
+        if name != MODEL
     }
-    corrected = correct_holm([test["p_value"] for test in known.values()])
-    return Verdict(
-        {
-            name: judge(test["value"], p_value, higher_is_better=higher_is_better(main))
-            for (name, test), p_value in zip(known.items(), corrected, strict=True)
-        },
-        {name: float(test["value"]) for name, test in known.items()},
-    )
+    known = {
+        name: (float(test["value"]), float(test["p_value"]))
+        for name, test in tests.items()
+        if test.get("value") is not None and test.get("p_value") is not None
+    }
+    corrected = correct_holm([p_value for _, p_value in known.values()])
+    answers: dict[str, Answer] = dict.fromkeys(tests, "cannot be told")
+    for (name, (difference, _)), p_value in zip(known.items(), corrected, strict=True):
+        answers[name] = judge(difference, p_value, higher_is_better=higher_is_better(main))
+    return Verdict(answers, {name: test.get("value") for name, test in tests.items()})

@@ -1,5 +1,6 @@
 """What a model card says beyond the export's own: evaluation, gates, data, removals, energy, limits."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,7 +51,8 @@ def extend_card(
         ("Intended use and limits", _limits(version, provenance)),
         ("Check this folder", _check()),
     ]
-    parts = [card.rstrip()]
+    # What the export says of limits is part of the last section.
+    parts = [re.sub(r"(?ms)^## Limits\n.*?(?=^## |\Z)", "", card, count=1).rstrip()]
     for title, lines in sections:
         parts.append("\n".join([f"## {title}", "", *lines]))
     return "\n\n".join(parts) + "\n"
@@ -179,19 +181,8 @@ def _energy(provenance: Provenance, prices: Prices) -> list[str]:
 
 
 def _limits(version: Version, provenance: Provenance) -> list[str]:
-    stats = provenance.export.stats
-    use = (
-        f"- It is a {stats.get('kind', 'model')} model of the texts listed above, for use on texts like these: their "
-        "languages, subjects and times."
-    )
-    if "task" in stats:
-        use = (
-            f"- It was fine-tuned for one task, {stats['task']}, for use on texts like its examples: their "
-            "languages, subjects and times. The figures above are of such texts, and say nothing of others."
-        )
     lines = [
-        use,
-        "- It was not tuned to follow instructions or to be safe, and has no notion of truth.",
+        *describe_use(provenance.export.stats),
         "- It may reproduce its training data, personal data and errors included.",
         "- The licenses above are those that sources state; whether a use is allowed is for its user to find out.",
     ]
@@ -200,6 +191,28 @@ def _limits(version: Version, provenance: Provenance) -> list[str]:
     if provenance.missing:
         lines.append(f"- {len(provenance.missing)} data sets that it was made from are deleted.")
     return lines
+
+
+def describe_use(stats: Mapping[str, Any]) -> list[str]:
+    """Say what a model is for and what it was not tuned for, from the statistics of its export."""
+    use = (
+        f"- It is a {stats.get('kind', 'model')} model of the texts listed above, for use on texts like these: their "
+        "languages, subjects and times."
+    )
+    if "task" in stats:
+        use = (
+            f"- It was fine-tuned for one task, {stats['task']}, for use on texts like its examples: their "
+            "languages, subjects and times. The figures above are of such texts, and say nothing of others. Errors and "
+            "biases of the examples and of the base's corpus are in it. It was not checked for uses in which an error "
+            "does harm."
+        )
+    tuned = "- It was not tuned to follow instructions or to be safe, and has no notion of truth."
+    if stats.get("task") == "chat":
+        tuned = (
+            "- It answers as the conversations do that it was tuned on. It was not tuned to be safe, and has no notion "
+            "of truth."
+        )
+    return [use, tuned]
 
 
 def _check() -> list[str]:

@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from infra.schemas.examples import MODEL
 from views.models.baselines import Verdict, judge_systems
-
-MODEL = "model"  # the name of the fine-tuned model among the systems of its scores
 
 
 def describe_test(name: str, scores: Mapping[str, Any]) -> list[str]:
@@ -38,13 +37,13 @@ def describe_test(name: str, scores: Mapping[str, Any]) -> list[str]:
         "| --- | --- | --- | --- | --- | --- |",
         *("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows),
         "",
-        describe_verdict(judge_systems(scores, others)),
+        describe_verdict(judge_systems(scores)),
     ]
 
 
 def describe_verdict(verdict: Verdict) -> str:
     """Say in a sentence or two which systems a model is better than."""
-    if not verdict.answers:
+    if not any(item is not None for item in verdict.differences.values()):
         return "No difference is defined, so nothing can be said."
     if verdict.beats_all:
         return "It is better than each of them, p-values corrected for their number (Holm)."

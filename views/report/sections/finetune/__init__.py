@@ -1,17 +1,18 @@
 """Fine-tuned models beside their baselines, an entry of `finetune` each."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import mean, stdev
 from typing import Any
 
 from markupsafe import Markup
 
-from infra.dataset.dataset import Dataset, try_open_dataset
-from infra.runs.run_records import FinetunedRecord
-from infra.schemas.examples import SPLITS
+from infra.dataset.dataset import try_open_dataset
+from infra.schemas.examples import MODEL, SPLITS
 from views.models.baselines import Verdict, judge_systems
+from views.report.finetuned_models import ScoredFinetuned, find_best, group_by_entry
 from views.report.heatmap import heatmap
+from views.report.quotes import not_removed
 from views.report.report_run import ReportRun, Section
 from views.report.sections.finetune.curves import (
     MAX_BASELINES,
@@ -22,10 +23,8 @@ from views.report.sections.finetune.curves import (
     draw_classifier,
     draw_learning_curves,
 )
-from views.report.sections.finetune.quotes import not_removed
 
 BASELINE, FINE_TUNED, FROM_SCRATCH = "baseline", "fine-tuned", "from random weights"
-MODEL = "model"  # the name of the fine-tuned model among the systems of its scores
 MAX_METRICS = 6
 MAX_LABELS = 20  # of a confusion matrix that is shown
 # What is shown first, of the metrics that a task has; those of single classes are in the data set.
@@ -131,55 +130,13 @@ class TaskReport:
     pretraining: Verdict = Verdict({}, {})  # noqa: RUF009 - immutable
 
 
-@dataclass(frozen=True)
-class _Scored:
-    record: FinetunedRecord
-    model: Dataset
-    scores: Dataset
-
-    @property
-    def metrics(self) -> Mapping[str, Mapping[str, Any]]:
-        own: Mapping[str, Mapping[str, Any]] = self.scores.stats["systems"][MODEL]
-        return own
-
-    @property
-    def is_from_base(self) -> bool:
-        return not self.model.stats["from_scratch"]
-
-    @property
-    def has_all_examples(self) -> bool:
-        return bool(self.model.stats["budget"] == 1)
-
-
 def collect(run: ReportRun) -> list[TaskReport] | None:
     """Return the run's entries of `finetune` that were scored; ``None`` without one."""
-    return [_report(run, name, scored) for name, scored in _by_entry(run).items()] or None
+    return [_report(run, name, scored) for name, scored in group_by_entry(run).items()] or None
 
 
-def find_main_models(run: ReportRun) -> Iterator[tuple[str, Dataset]]:
-    """Yield the name and the scores of each entry's model from the base, with the most examples."""
-    for scored in _by_entry(run).values():
-        best = _find_best(scored)
-        yield best.record.name, best.scores
-
-
-def _find_best(scored: Sequence[_Scored]) -> _Scored:
-    # The one with all examples, from the base; else the first.
-    return max(scored, key=lambda item: (item.is_from_base, item.model.stats["budget"]))
-
-
-def _by_entry(run: ReportRun) -> dict[str, list[_Scored]]:
-    by_entry: dict[str, list[_Scored]] = {}
-    for record in run.record.finetuned:
-        model = try_open_dataset(run.storage, record.finetune)
-        scores = try_open_dataset(run.storage, record.score) if record.score else None
-        if model is not None and scores is not None:
-            by_entry.setdefault(record.entry, []).append(_Scored(record, model, scores))
-    return by_entry
-
-
-def _report(run: ReportRun, name: str, scored: Sequence[_Scored]) -> TaskReport:
-    best = _find_best(scored)
+def _report(run: ReportRun, name: str, scored: Sequence[ScoredFinetuned]) -> TaskReport:
+    best = find_best(scored)
     stats, own = best.scores.stats, best.model.stats
     main = str(stats["main_metric"])
     is_loss = main == "perplexity"
@@ -206,6 +163,7 @@ def _report(run: ReportRun, name: str, scored: Sequence[_Scored]) -> TaskReport:
     baselines = [row.name for row in systems if row.kind == BASELINE]
     curves = _learning_curves(scored, main, baselines[:MAX_BASELINES])
     drawn = draw_learning_curves(curves, main)
+    verdict = judge_systems(stats)
     return TaskReport(
         name,
         str(stats["task"]),
@@ -247,12 +205,12 @@ def _report(run: ReportRun, name: str, scored: Sequence[_Scored]) -> TaskReport:
         ],
         len(folds["folds"]) if folds else 0,
         folds["metrics"] if folds else {},
-        judge_systems(stats, [row.name for row in systems if row.kind == BASELINE]),
-        judge_systems(stats, [row.name for row in systems if row.kind == FROM_SCRATCH]),
+        verdict.among([row.name for row in systems if row.kind == BASELINE]),
+        verdict.among([row.name for row in systems if row.kind == FROM_SCRATCH]),
     )
 
 
-def _model_row(item: _Scored, stats: Mapping[str, Any], main: str) -> SystemRow:
+def _model_row(item: ScoredFinetuned, stats: Mapping[str, Any], main: str) -> SystemRow:
     own = item.model.stats
     kind = FROM_SCRATCH if own["from_scratch"] else FINE_TUNED
     tests = _tests(stats, item.record.name, main)
@@ -272,7 +230,9 @@ def _value(metrics: Mapping[str, Mapping[str, Any]], main: str, *, is_loss: bool
     return float(value) if value is not None else float("inf") if is_loss else float("-inf")
 
 
-def _learning_curves(scored: Sequence[_Scored], main: str, baselines: Sequence[str]) -> Curves:
+def _learning_curves(
+    scored: Sequence[ScoredFinetuned], main: str, baselines: Sequence[str]
+) -> Curves:
     """Return the main metric of the models of each budget and of baselines with the same examples."""
     curves: dict[str, dict[int, CurvePoint]] = {FINE_TUNED: {}, **{name: {} for name in baselines}}
     for item in scored:
@@ -294,7 +254,7 @@ def _learning_curves(scored: Sequence[_Scored], main: str, baselines: Sequence[s
     }
 
 
-def _spreads(scored: Sequence[_Scored], best: _Scored) -> list[Spread]:
+def _spreads(scored: Sequence[ScoredFinetuned], best: ScoredFinetuned) -> list[Spread]:
     """Return mean and standard deviation over the models with all examples that differ in their seed."""
     seeds = [item for item in scored if item.is_from_base and item.has_all_examples]
     if len(seeds) < 2:

@@ -4,14 +4,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from infra.dataset.dataset import try_open_dataset
+from infra.dataset.dataset import Dataset, try_open_dataset
 from lm.interpret.packed_maps import unpack_map
 from lm.models.embedding.token_text import write_field
 from views.report.embedding_plot import Place, place_points
+from views.report.finetuned_models import find_main_models
 from views.report.heatmap import heatmap
+from views.report.quotes import not_removed
 from views.report.report_run import ReportRun, Section
-from views.report.sections.finetune import find_main_models
-from views.report.sections.finetune.quotes import not_removed
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class Portrait:
         maps: pictures with their titles.
         neighbors: each token with its neighbors, as text.
         places: of the tokens in the picture of embeddings.
+        too_large: the number of parameters of a model that is not explained for its size; all else is empty.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Portrait:
     maps: Sequence[tuple[str, str]]
     neighbors: Sequence[tuple[str, str]]
     places: Sequence[Place]
+    too_large: int | None = None
 
 
 def collect(run: ReportRun) -> list[Portrait] | None:
@@ -77,6 +79,7 @@ def _trained(run: ReportRun) -> Iterator[Portrait]:
             continue
         if projection := data.stats.get("projection"):
             yield _picture_words(entry.name, projection)
+        yield from _mention_size(entry.name, data)
         item = data.stats.get("portrait")
         if item and not run.find_removed({item["id"]: item["url"]}):
             yield _draw(entry.name, item)
@@ -84,9 +87,16 @@ def _trained(run: ReportRun) -> Iterator[Portrait]:
 
 def _fine_tuned(run: ReportRun) -> Iterator[Portrait]:
     for name, scores in find_main_models(run):
+        yield from _mention_size(name, scores)
         item = scores.stats.get("portrait")
         if item and not_removed(run, [item]):
             yield _draw(name, item)
+
+
+def _mention_size(name: str, data: Dataset) -> Iterator[Portrait]:
+    size = data.stats.get("too_large_to_explain")
+    if size is not None:
+        yield Portrait(name, None, None, "", "", None, (), (), None, (), (), (), int(size))
 
 
 def _picture_words(name: str, projection: Mapping[str, Sequence[float]]) -> Portrait:
