@@ -16,12 +16,18 @@ def attention_maps(model: Any, tokens_t: Tensor) -> Tensor | None:
         "gristmill-"
     ):
         return None
+    implementation = model.config._attn_implementation
     model.set_attn_implementation("eager")  # others compute no maps
     ids = tokens_t[None]
-    if getattr(model.config, "is_encoder_decoder", False):
-        output = model.get_encoder()(input_ids=ids, output_attentions=True)
-    else:
-        output = model(input_ids=ids, attention_mask=torch.ones_like(ids), output_attentions=True)
+    try:
+        if getattr(model.config, "is_encoder_decoder", False):
+            output = model.get_encoder()(input_ids=ids, output_attentions=True)
+        else:
+            output = model(
+                input_ids=ids, attention_mask=torch.ones_like(ids), output_attentions=True
+            )
+    finally:
+        model.set_attn_implementation(implementation)
     return torch.cat(list(output.attentions)).float()
 
 

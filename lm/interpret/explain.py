@@ -90,7 +90,6 @@ def explain(
     target: str | None = None,
     max_new_tokens: int = 8,
     max_steps: int = MAX_STEPS,
-    max_tokens: int | None = None,
 ) -> Explanation:
     """Explain what a model makes of texts.
 
@@ -101,7 +100,6 @@ def explain(
         target: the label to explain; by default the one that the model assigns.
         max_new_tokens: to write, if the model continues text.
         max_steps: points at which gradients are taken, at most, for each attribution.
-        max_tokens: of a text that are read; default: as many as the model reads.
 
     Raises:
         UserError: if a text has no token, or the target is no label of the model.
@@ -109,15 +107,37 @@ def explain(
     if target is not None and target not in released.labels:
         known = ", ".join(released.labels) or f"none: it is a {released.hf_class}"
         raise UserError(f"{where} has no label {target!r}; its labels: {known}")
+    read = [released.encode(text) for text in texts]
+    for text, ids in zip(texts, read, strict=True):
+        if not len(ids):
+            raise UserError(f"the text {text!r} has no token")
+    return explain_tokens(
+        released,
+        where,
+        texts,
+        read,
+        target=target,
+        max_new_tokens=max_new_tokens,
+        max_steps=max_steps,
+    )
+
+
+def explain_tokens(
+    released: ReleasedModel,
+    where: str,
+    texts: Sequence[str],
+    read: Sequence[Tensor],
+    *,
+    target: str | None = None,
+    max_new_tokens: int,
+    max_steps: int,
+) -> Explanation:
+    """Explain texts as they are given in tokens, int64[T] each with T > 0; see ``explain``."""
     score = None
     if released.labels:
         score = "logit of the label"
     elif released.continues_text or released.writes_target:
         score = "log-probability of each token that was written, in nats"
-    read = [released.encode(text, max_tokens) for text in texts]
-    for text, ids in zip(texts, read, strict=True):
-        if not len(ids):
-            raise UserError(f"the text {text!r} has no token")
     all_ids = [_write(released, ids, max_new_tokens) for ids in read]
     table = released.model.get_input_embeddings().weight.detach()
     points = project(table[torch.cat(all_ids)]).split([len(ids) for ids in all_ids])

@@ -3,11 +3,11 @@
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
-from lm.interpret.explain import TextExplanation, explain
+from lm.interpret.explain import TextExplanation, explain_tokens
 from lm.interpret.packed_maps import pack_map
 from lm.interpret.released import ReleasedModel
-from lm.models.single_thread import single_thread
 
 MAX_TOKENS = 20  # of the text
 MAX_NEW_TOKENS = 4  # that a model writes
@@ -17,35 +17,24 @@ NEIGHBORS = 4
 DIGITS = 3
 
 
-def draw_portrait(model: Any, tokenizer: Any, text: str) -> dict[str, Any] | None:
+def draw_portrait(released: ReleasedModel, tokens_t: Tensor) -> dict[str, Any] | None:
     """Explain a text; ``None`` if nothing of it is read.
 
     Args:
-        model: a released model of transformers, or with the same methods.
-        tokenizer: its own.
-        text: whose first tokens are explained.
+        released: the model.
+        tokens_t: int64[T], what it reads, at most ``MAX_TOKENS``.
 
     Returns:
         JSON values: ``hf_class``, ``score`` (what attributions are of), ``tokens``, ``attributions``, ``neighbors`` and
         ``points`` as in ``TextExplanation``, and ``maps``, ``rollout``: attention as ``pack_map`` writes it, or
         ``None``; ``layers``: the number, from 1, of each layer of ``maps``.
     """
-    released = ReleasedModel(model, tokenizer, type(model).__name__)
-    if not len(released.encode(text, MAX_TOKENS)):
+    if not len(tokens_t):
         return None
-    implementation = getattr(model.config, "_attn_implementation", None)
-    with single_thread():
-        found = explain(
-            released,
-            "",
-            [text],
-            max_new_tokens=MAX_NEW_TOKENS,
-            max_steps=MAX_STEPS,
-            max_tokens=MAX_TOKENS,
-        )
+    found = explain_tokens(
+        released, "", [""], [tokens_t], max_new_tokens=MAX_NEW_TOKENS, max_steps=MAX_STEPS
+    )
     (own,) = found.texts
-    if own.attention is not None:  # another implementation was needed for the maps
-        model.set_attn_implementation(implementation)
     return {
         "hf_class": found.hf_class,
         "score": found.score,

@@ -1,14 +1,16 @@
 """The stage `evaluate`: score the held-out documents with the baselines and the released model."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from tokenizers import Tokenizer
 
 from infra.dataset.dataset import Dataset, PartRef
 from infra.dataset.fingerprint import json_sha256
+from infra.dataset.ledger import verdict_table
 from infra.dataset.model_folder import model_folder
 from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
 from infra.errors import UserError
@@ -20,6 +22,7 @@ from infra.schemas.metrics import (
     make_items,
     read_part_items,
 )
+from lm.interpret import MAX_PARAMETERS
 from lm.models.embedding.files import WordVectors
 from lm.models.model_kind import CAUSAL, MASKED, SEQ2SEQ, VECTORS
 from lm.scoring.language_model import GenerationConfig
@@ -41,6 +44,7 @@ STAGE = Stage(
 
 
 EXPLAINED_KINDS = (CAUSAL.name, MASKED.name, SEQ2SEQ.name)
+PORTRAIT_FILE = "portrait.json"
 
 
 class NoValidationDataError(UserError):
@@ -74,8 +78,9 @@ def build(
 
     Returns:
         A data set with a row per scored document, and the statistics ``metrics``, ``metric_rows``, ``samples`` and
-        ``baselines`` (what was counted); of a neural model ``portrait`` (``explain_model``). Of word vectors a row per scored row of a gold set, and
-        the statistics ``metrics``, ``metric_rows``, ``neighbors`` and ``projection``.
+        ``baselines`` (what was counted); of a neural model ``portrait`` (``explain_document``), or
+        ``too_large_to_explain``: its number of parameters. Of word vectors a row per scored row of a gold set,
+        and the statistics ``metrics``, ``metric_rows``, ``neighbors`` and ``projection``.
 
     Raises:
         NoValidationDataError: if the validation split is empty.
@@ -110,35 +115,76 @@ def build(
         key = json_sha256(
             [weights_digest(model), tokens.content, group.to_pylist(), group_nats.to_pylist()]
         )
-        units.append(WorkUnit(key, (model, tokens, group, group_nats, settings), group.num_rows))
-    kind = model.stats["kind"]
+        scoring = (group_nats, settings)
+        units.append(WorkUnit(key, (model, tokens, group, scoring), group.num_rows))
+    kind, parameters = model.stats["kind"], int(model.stats["parameters"])
+    has_portrait = kind in EXPLAINED_KINDS and planned_tokens > 0
+    if has_portrait and parameters <= MAX_PARAMETERS:
+        shown = _first_document(planned)
+        key = json_sha256([weights_digest(model), tokens.content, shown.to_pylist(), PORTRAIT_FILE])
+        units.append(WorkUnit(key, (model, tokens, shown, None)))
 
     def stats(parts: list[PartRef]) -> dict[str, Any]:
         summary = summarize(parts, kind)
-        if kind in EXPLAINED_KINDS:
-            summary["portrait"] = explain_model(model, tokens, planned)
+        if has_portrait and parameters > MAX_PARAMETERS:
+            summary["too_large_to_explain"] = parameters
+        elif has_portrait:
+            drawn = parts[-1].storage.read(parts[-1].file(PORTRAIT_FILE))
+            summary["portrait"] = json.loads(drawn)
         return {
             "baselines": json.loads(counted.storage.read(counted.file(COUNTED_FILE))),
             **summary,
         }
 
-    return build_dataset(ctx, spec, units, score_batch, stats=stats)
+    return build_dataset(ctx, spec, units, run_unit, stats=stats)
 
 
-def explain_model(model: Dataset, tokens: Dataset, planned: pa.Table) -> dict[str, Any] | None:
-    """Return what a model makes of the beginning of a scored document, the first by id.
+def run_unit(
+    model: Dataset,
+    tokens: Dataset,
+    documents: pa.Table,
+    scoring: tuple[pa.Table, ScoreSettings] | None,
+) -> Iterator[PartResult]:
+    """Score planned documents; or, without settings, explain what the model makes of the only one.
+
+    Both are units of work: the number of threads, and with it the last digits, is that of the process, which has
+    one unit at a time.
+    """
+    if scoring is not None:
+        yield from score_batch(model, tokens, documents, *scoring)
+        return
+    (row,) = documents.to_pylist()
+    drawn = explain_document(model, tokens, row)
+    files = {PORTRAIT_FILE: json.dumps(drawn, ensure_ascii=False).encode()}
+    yield PartResult(SCHEMA.empty_table(), verdict_table(STAGE.name, []), files)
+
+
+def _first_document(planned: pa.Table) -> pa.Table:
+    """Return the scored document that is the first by id, a table of one row."""
+    scored = planned.filter(pc.greater(planned["tokens"], 0))
+    return scored.sort_by("id").slice(0, 1).combine_chunks()
+
+
+def explain_document(
+    model: Dataset, tokens: Dataset, row: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """Return what a model makes of the beginning of a document.
 
     Returns:
         ``id``, ``url`` and ``source`` of the document, and what ``draw_portrait`` says; ``None`` if it says nothing.
     """
     from lm.interpret.portrait import MAX_TOKENS, draw_portrait
+    from lm.interpret.released import ReleasedModel
     from lm.models.hf_auto import load_with_tokenizer
+    from lm.models.single_thread import single_thread
 
-    row = min((row for row in planned.to_pylist() if row["tokens"]), key=lambda row: row["id"])
     ids = TokenShards(tokens, VALIDATION).read(row["start"], min(row["tokens"], MAX_TOKENS))
     tokenizer = Tokenizer.from_buffer(tokens.read("tokenizer.json"))
     text = tokenizer.decode(ids.tolist(), skip_special_tokens=True)
-    drawn = draw_portrait(*load_with_tokenizer(model_folder(model)), text)
+    loaded, own_tokenizer = load_with_tokenizer(model_folder(model))
+    released = ReleasedModel(loaded, own_tokenizer, type(loaded).__name__)
+    with single_thread():
+        drawn = draw_portrait(released, released.encode(text, MAX_TOKENS))
     if drawn is None:
         return None
     return {**{name: row[name] for name in ("id", "url", "source")}, **drawn}

@@ -1,6 +1,5 @@
 """What a released model looks at in test examples, for the report."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +9,19 @@ import torch
 
 from lm.interpret.attention import attention_maps, attention_rollout
 from lm.interpret.labels import attribute_label, spell_tokens
+from lm.interpret.portrait import MAX_TOKENS as PORTRAIT_TOKENS
 from lm.interpret.portrait import draw_portrait
+from lm.interpret.released import ReleasedModel as InterpretedModel
+from lm.objectives import spans, tagging
+from tasks.finetune.encode import to_questions
 from tasks.finetune.metrics.compute import Predictions
-from tasks.finetune.predict.load import load_released
+from tasks.finetune.predict.load import ReleasedModel, load_released
 from tasks.finetune.score import SHOWN_ORIGIN
 
 MAX_EXAMPLES = 3  # that the model got wrong, and as many that it got right
 MAX_TOKENS = 64  # of a text; more would not be read in the report
 MAX_STEPS = 200
-FIRST_TEXT = {
-    "classification": "text",
-    "qa": "question",
-    "seq2seq": "source",
-    "completion": "text",
-    "embedding": "query",
-}
+TEXT = {"completion": "text", "embedding": "query"}
 
 
 def explain_model(task: str, folder: Path, test: pa.Table, own: Predictions) -> dict[str, Any]:
@@ -44,9 +41,12 @@ def explain_model(task: str, folder: Path, test: pa.Table, own: Predictions) -> 
     if test.num_rows:
         released = load_released(folder)
         first = int(np.argsort(np.array(test["id"].to_pylist()))[0])
-        row = test.slice(first, 1).to_pylist()[0]
-        text = _first_text(task, row, released.tokenizer)
-        drawn = draw_portrait(released.model, released.tokenizer, text)
+        example = test.slice(first, 1)
+        (row,) = example.to_pylist()
+        drawn = draw_portrait(
+            _interpreted(released),
+            encode_input(task, example, released, PORTRAIT_TOKENS),
+        )
         if drawn is not None:
             out["portrait"] = {**{key: row[key] for key in SHOWN_ORIGIN}, **drawn}
     if task == "classification":
@@ -54,15 +54,40 @@ def explain_model(task: str, folder: Path, test: pa.Table, own: Predictions) -> 
     return out
 
 
-def _first_text(task: str, row: Mapping[str, Any], tokenizer: Any) -> str:
-    """Return what a model reads first of an example."""
+def encode_input(
+    task: str, example: pa.Table, released: ReleasedModel, max_tokens: int
+) -> torch.Tensor:
+    """Return what a model reads of an example, int64[T], with all that stands around its texts.
+
+    It is what predictions are made from: both texts of a pair, the passage behind its question, the marks of a
+    predicate, the end behind a source; of a dialogue, what precedes the first answer. Longer texts are cut.
+    """
+    (row,) = example.to_pylist()
+    encoder, length = released.encoder, min(max_tokens, released.tokenizer.model_max_length)
     if task == "tagging":
-        return " ".join(row["words"])
-    if task == "chat":
+        rows = tagging.encode_words(encoder, [row["words"]], [row["predicate"]], length).rows
+    elif task == "qa":
+        rows = spans.encode(encoder, to_questions(example), length).rows[:, 2:]  # without targets
+    elif task == "seq2seq":
+        start = [] if released.is_encoder_decoder else [released.eos_id]
+        ids = [token for token, _ in encoder.encode_plain(row["source"])]
+        rows = np.array([[*start, *ids[: length - len(start) - 1], released.eos_id]])
+    elif task == "chat":
         turns = [item["role"] for item in row["messages"]]
         asked = row["messages"][: turns.index("assistant")]
-        return str(tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True))
-    return str(row[FIRST_TEXT[task]])
+        text = released.tokenizer.apply_chat_template(
+            asked, tokenize=False, add_generation_prompt=True
+        )
+        return _interpreted(released).encode(text, length)
+    elif task == "classification":
+        rows = encoder.encode([row["text"]], [row["text_pair"] or None], length).rows
+    else:
+        rows = encoder.encode([row[TEXT[task]]], [None], length).rows
+    return torch.from_numpy(rows[0][rows[0] >= 0].astype(np.int64))
+
+
+def _interpreted(released: ReleasedModel) -> InterpretedModel:
+    return InterpretedModel(released.model, released.tokenizer, type(released.model).__name__)
 
 
 def explain_labels(folder: Path, test: pa.Table, own: Predictions) -> list[dict[str, Any]]:
@@ -90,12 +115,9 @@ def explain_labels(folder: Path, test: pa.Table, own: Predictions) -> list[dict[
     pictured = {*wrong[:1], *right[:1]}
     explanations = []
     for index in (*wrong, *right):
-        row = test.slice(index, 1).to_pylist()[0]
-        length = min(MAX_TOKENS, tokenizer.model_max_length)
-        ids = tokenizer(row["text"], row["text_pair"] or None, truncation=True, max_length=length)[
-            "input_ids"
-        ]
-        tokens = torch.tensor(ids, dtype=torch.int64)
+        example = test.slice(index, 1)
+        (row,) = example.to_pylist()
+        tokens = encode_input("classification", example, released, MAX_TOKENS)
         found = attribute_label(model, tokenizer, tokens, max_steps=MAX_STEPS)
         explanations.append(
             {
@@ -115,9 +137,7 @@ def explain_labels(folder: Path, test: pa.Table, own: Predictions) -> list[dict[
 
 def _roll_out(model: Any, tokens_t: torch.Tensor) -> list[list[float]] | None:
     """Return which token's state comes from which, two digits each; ``None`` for models without attention."""
-    implementation = getattr(model.config, "_attn_implementation", None)
     maps = attention_maps(model, tokens_t)
     if maps is None:
         return None
-    model.set_attn_implementation(implementation)
     return [[round(value, 2) for value in row] for row in attention_rollout(maps)[-1].tolist()]

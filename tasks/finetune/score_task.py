@@ -1,6 +1,7 @@
 """The stage `score`: a fine-tuned model, as it was released, and its baselines on the test examples."""
 
 import io
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
@@ -13,14 +14,14 @@ from infra.dataset.fingerprint import json_sha256
 from infra.dataset.ledger import ledger_table
 from infra.dataset.model_folder import model_folder
 from infra.dataset.stage import Context, DatasetSpec, PartResult, Stage, WorkUnit, build_dataset
-from infra.schemas.examples import OUT_OF_FOLD_FILE, Task
+from infra.schemas.examples import MODEL, OUT_OF_FOLD_FILE, Task
 from infra.schemas.metrics import ITEMS_FILE, METRIC_ROWS, make_items
+from lm.interpret import MAX_PARAMETERS
 from tasks.finetune.baselines.fit import fit_baselines
 from tasks.finetune.config import FinetuneEntry, Variant
 from tasks.finetune.metrics.compute import metric_stats
 from tasks.finetune.metrics.items import item_rows, metric_rows
 from tasks.finetune.score import (
-    MODEL,
     SCHEMA,
     from_rows,
     item_ids,
@@ -38,6 +39,8 @@ STAGE = Stage(
         *("fasttext-community", "sacrebleu", "scikit-learn"),
     ),
 )
+
+EXPLANATIONS_FILE = "explanations.json"
 
 
 def spec(
@@ -93,15 +96,19 @@ def build(
     """
     entry, selection = variant.entry, select_examples(variant, examples, ctx.seed)
     labels = list(examples.stats.get("labels", ()))
+    parameters = int(model.stats["parameters"])
+    is_explained = _is_explained(variant) and parameters <= MAX_PARAMETERS
     ctx.reporter.update(Progress(STAGE.name, spec.source, 0, 2, "predicting"))
     units = [
         WorkUnit(
-            json_sha256([MODEL, model.content, examples.content, entry.model.max_length]),
-            (entry, selection, labels, ctx.seed, model),
+            json_sha256(
+                [MODEL, model.content, examples.content, entry.model.max_length, is_explained]
+            ),
+            (entry, selection, labels, ctx.seed, model, is_explained),
         ),
         WorkUnit(
             json_sha256(["baselines", examples.content]),
-            (entry, selection, labels, ctx.seed, None),
+            (entry, selection, labels, ctx.seed, None, False),
         ),
     ]
 
@@ -115,19 +122,20 @@ def build(
         if validated is not None:
             table = pq.read_table(io.BytesIO(validated.read(OUT_OF_FOLD_FILE)))
             summary["cross_validation"] = summarize_folds(table, labels, ctx.seed)
-        if _is_explained(variant):
-            from tasks.finetune.explanations import explain_model
-
-            folder, test = model_folder(model), selection.test
-            summary |= explain_model(entry.task_name, folder, test, systems[MODEL])
+        for part in parts:
+            if EXPLANATIONS_FILE in part.record.files:
+                summary |= json.loads(part.storage.read(part.file(EXPLANATIONS_FILE)))
+        if _is_explained(variant) and not is_explained:
+            summary["too_large_to_explain"] = parameters
         return summary
 
     return build_dataset(ctx, spec, units, score_systems, stats=stats)
 
 
 def _is_explained(variant: Variant) -> bool:
-    """Return whether a report shows what the model looks at: one with the most examples, from the base."""
-    return not variant.from_scratch and variant.budget == max(variant.entry.baselines.budgets)
+    """Return whether a report shows what the model looks at: the first with the most examples, from the base."""
+    from_base = (item for item in variant.entry.expand() if not item.from_scratch)
+    return variant.name == max(from_base, key=lambda item: item.budget).name
 
 
 def score_systems(
@@ -136,8 +144,12 @@ def score_systems(
     labels: Sequence[str],
     seed: int,
     model: Dataset | None,
+    is_explained: bool,  # noqa: FBT001 - a payload has no keywords
 ) -> Iterator[PartResult]:
-    """Predict the test examples with the model, or with all baselines of the task."""
+    """Predict the test examples with the model, or with all baselines of the task.
+
+    The model is explained here, too: the number of threads, and with it the last digits, is that of the process.
+    """
     task, test = cast("Task", entry.task_name), selection.test
     tables, files = [SCHEMA.empty_table()], dict[str, bytes]()
     if model is not None:
@@ -145,10 +157,16 @@ def score_systems(
         from tasks.finetune.predict.predict import predict_test
 
         with single_thread():
-            predictions = predict_test(model_folder(model), selection, entry)
+            folder = model_folder(model)
+            predictions = predict_test(folder, selection, entry)
+            if is_explained:
+                from tasks.finetune.explanations import explain_model
+
+                found = explain_model(entry.task_name, folder, test, predictions)
+                files[EXPLANATIONS_FILE] = json.dumps(found, ensure_ascii=False).encode()
         tables.append(to_rows(task, test, MODEL, predictions))
         stats = metric_stats(task, test, predictions, labels, entry.bleu_tokenizer)
-        files = {ITEMS_FILE: make_items(item_rows(task, test, item_ids(task, test), stats))}
+        files[ITEMS_FILE] = make_items(item_rows(task, test, item_ids(task, test), stats))
     else:
         fitted = fit_baselines(task, selection.train, selection.validation, test, labels, seed)
         tables += [to_rows(task, test, name, predictions) for name, predictions in fitted]

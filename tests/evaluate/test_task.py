@@ -1,3 +1,4 @@
+import json
 import math
 import shutil
 from pathlib import Path
@@ -16,6 +17,7 @@ from infra.formats.megatron import TokenShards, token_dtype
 from infra.schemas.metrics import read_items, read_metrics
 from infra.store.cache_dir import ENV_VAR
 from infra.store.storage import Storage
+from lm.interpret import MAX_PARAMETERS
 from lm.models.model_kind import CAUSAL, MASKED, ModelKind
 from lm.scoring.huggingface import HuggingFaceModel
 from tasks.evaluate import eval_plan as planning
@@ -219,13 +221,37 @@ def test_another_model_card_does_not_score_anew(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, _ = run(tmp_path, folder)
-    monkeypatch.setattr(task, "score_batch", None)  # must not be needed
+    monkeypatch.setattr(task, "run_unit", None)  # must not be needed, nor what it calls
+    monkeypatch.setattr(task, "explain_document", None)
     carded = tmp_path / "carded"
     shutil.copytree(folder, carded)
     (carded / "README.md").write_text("A model card.")
     second, _ = run(tmp_path, carded)
     assert second.fingerprint != first.fingerprint
     assert second.content == first.content
+
+
+def test_a_model_is_explained_by_a_unit_of_work_unless_it_is_large(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ctx = context(tmp_path)
+    tokens = tokenized(ctx)
+
+    def evaluate(name: str, parameters: int) -> Dataset:
+        model = tiny.release(ctx, folder, name, parameters=parameters)
+        spec = task.spec(ctx, config=CONFIG, model=model, tokens=tokens)
+        return task.build(ctx, spec, config=CONFIG, model=model, tokens=tokens)
+
+    small = evaluate("small", MAX_PARAMETERS)
+    assert small.stats["portrait"]["id"] == min(small.table()["id"].to_pylist())
+    assert len(small.stats["portrait"]["maps"]) == 2
+    assert json.loads(small.storage.read(small.parts[-1].file(task.PORTRAIT_FILE)))
+    assert "too_large_to_explain" not in small.stats
+    monkeypatch.setattr(task, "explain_document", None)  # must not be needed
+    large = evaluate("large", MAX_PARAMETERS + 1)
+    assert large.stats["too_large_to_explain"] == MAX_PARAMETERS + 1
+    assert "portrait" not in large.stats
+    assert small.table().num_rows == large.table().num_rows == 12
 
 
 def test_without_held_out_documents_the_setting_is_named(tmp_path: Path, folder: Path) -> None:

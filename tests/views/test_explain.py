@@ -22,10 +22,10 @@ from infra.store.storage import Storage
 from lm.interpret.attention import attention_rollout
 from lm.interpret.attribution import integrated_gradients
 from lm.interpret.embeddings import nearest_neighbors, project
-from lm.interpret.explain import explain
+from lm.interpret.explain import explain, explain_tokens
 from lm.interpret.labels import make_baseline
 from lm.interpret.packed_maps import unpack_map
-from lm.interpret.portrait import MAX_TOKENS, draw_portrait
+from lm.interpret.portrait import MAX_STEPS, MAX_TOKENS, draw_portrait
 from lm.models.heads.config import describe
 from lm.models.heads.model import reference_outputs
 from lm.objectives.classification import encode
@@ -199,11 +199,13 @@ def test_a_tokenizer_without_a_maximum_length_is_limited_by_its_model(
 def test_a_portrait_is_small_and_says_what_the_explanation_says(folders: dict[str, Path]) -> None:
     with open_released(Storage(str(folders["bert"]))) as released:
         released.model.set_attn_implementation("sdpa")
-        drawn = draw_portrait(released.model, released.tokenizer, "a Q b " * 40)
+        ids = released.encode("a Q b " * 40, MAX_TOKENS)
+        drawn = draw_portrait(released, ids)
         assert released.model.config._attn_implementation == "sdpa"
-        text = released.tokenizer.decode(released.encode("a Q b " * 40, MAX_TOKENS))
-        found = explain(released, "", ["a Q b " * 40], max_tokens=MAX_TOKENS).texts[0]
-        assert draw_portrait(released.model, RemovesAll(released.tokenizer), text) is None
+        (found,) = explain_tokens(
+            released, "", [""], [ids], max_new_tokens=1, max_steps=MAX_STEPS
+        ).texts
+        assert draw_portrait(released, ids[:0]) is None
     assert drawn is not None
     assert drawn["tokens"] == found.tokens
     assert len(found.tokens) == MAX_TOKENS
@@ -217,15 +219,21 @@ def test_a_portrait_is_small_and_says_what_the_explanation_says(folders: dict[st
     assert len(json.dumps(drawn)) < 30_000
 
 
-class RemovesAll:
-    """A tokenizer that finds no token in any text."""
-
-    def __init__(self, tokenizer: Any) -> None:
-        self.model_max_length = tokenizer.model_max_length
-        self.bos_token_id = self.eos_token_id = tokenizer.eos_token_id
-
-    def __call__(self, text: str, **_: Any) -> dict[str, list[int]]:
-        return {"input_ids": []}
+def test_a_folder_without_a_maximum_length_is_read_as_far_as_its_model_can(
+    folders: dict[str, Path],
+) -> None:
+    with open_released(Storage(str(folders["bert"]))) as released:
+        stated = released.max_length
+        ids = released.encode("a Q b " * 40)
+        assert len(ids) == stated
+        released.tokenizer.model_max_length = int(1e30)  # what transformers say then
+        positions = released.model.config.max_position_embeddings
+        assert released.max_length == positions
+        assert len(released.encode("a Q b " * positions)) == positions
+        no_limit = replace(released, model=SimpleNamespace(config=SimpleNamespace()))
+        assert no_limit.max_length is None
+        assert len(no_limit.encode("a Q b " * 400)) > 400
+        assert no_limit.encode("a Q b " * 40, 5).tolist() == [*ids[:4].tolist(), int(ids[-1])]
 
 
 class LinearModel(nn.Module):
