@@ -13,7 +13,9 @@ from tasks.finetune.config import (
     SCORE_KEY,
     WEIGHTS_TOO,
     AnyFinetuneEntry,
+    TextEntry,
 )
+from tasks.suites.task import TEXT_TASKS
 from tests.train_entry import train_entry
 
 SIZES = {"num_layers": 1, "hidden_size": 16, "num_heads": 2, "train_tokens": 64}
@@ -207,3 +209,8 @@ def test_a_language_that_cannot_be_identified_is_refused() -> None:
     (message,) = format_validation_errors("r.yaml", error.value)
     assert "languages" in message
     assert "'english'" in message
+
+
+def test_suites_are_for_the_tasks_whose_models_give_texts_a_probability() -> None:
+    tasks = (get_args(own.model_fields["task"].annotation) for own in TextEntry.__subclasses__())
+    assert {name for names in tasks for name in names} == TEXT_TASKS
