@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from flows.gates import judge_model
 from flows.recipe import Recipe
 from flows.steps import STEPS
+from infra.dataset.dataset import try_open_dataset
 from infra.removals.log import append_removals
 from infra.removals.match import parse_removal
 from infra.store.storage import Storage
@@ -112,12 +113,9 @@ def test_a_recipe_ends_in_a_section_of_the_report(tmp_path: Path) -> None:
     assert len(portrait.neighbors) == len(set(portrait.tokens))
     assert 'data-portrait="cue"' in html
     # What is better than what is said with figures, in the report and on the card of a published model.
-    stats = next(
-        result.dataset.stats
-        for result in results
-        if result.stage == "score" and result.dataset.source == "cue"
-    )
-    judged = judge_systems(stats)  # one family of tests, of which the report shows two parts
+    scores = try_open_dataset(storage, next(m.score for m in record.finetuned if m.name == "cue"))
+    assert scores is not None
+    judged = judge_systems(scores.stats)  # one family of tests, of which the report shows two parts
     assert judged.answers == {**task.verdict.answers, **task.pretraining.answers}
     assert set(judged.answers) == {
         "majority",

@@ -219,23 +219,6 @@ def test_a_portrait_is_small_and_says_what_the_explanation_says(folders: dict[st
     assert len(json.dumps(drawn)) < 30_000
 
 
-def test_a_folder_without_a_maximum_length_is_read_as_far_as_its_model_can(
-    folders: dict[str, Path],
-) -> None:
-    with open_released(Storage(str(folders["bert"]))) as released:
-        stated = released.max_length
-        ids = released.encode("a Q b " * 40)
-        assert len(ids) == stated
-        released.tokenizer.model_max_length = int(1e30)  # what transformers say then
-        positions = released.model.config.max_position_embeddings
-        assert released.max_length == positions
-        assert len(released.encode("a Q b " * positions)) == positions
-        no_limit = replace(released, model=SimpleNamespace(config=SimpleNamespace()))
-        assert no_limit.max_length is None
-        assert len(no_limit.encode("a Q b " * 400)) > 400
-        assert no_limit.encode("a Q b " * 40, 5).tolist() == [*ids[:4].tolist(), int(ids[-1])]
-
-
 class LinearModel(nn.Module):
     """Adds up what fixed weights give of each embedding: attributions are known exactly."""
 
