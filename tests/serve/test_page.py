@@ -14,7 +14,7 @@ import pytest
 from flows.steps import STEPS
 from serve.api.app import create_app
 from serve.api.limits import Limits
-from serve.engines.interface import Vector
+from serve.engines.interface import Load, Vector
 from serve.hub import Engines, Hub, ModelSource
 from serve.models import ServedModel
 from tests.browser import open_browser, open_page
@@ -33,6 +33,11 @@ KEY = "a-key"
 
 class Labeler:
     """Says the same of all texts."""
+
+    name, is_ready = "labeler", True
+
+    def load(self) -> Load:
+        return Load(0, 0, 0)
 
     async def classify(self, texts: Sequence[Sequence[int]]) -> Vector:
         return np.tile(np.array([0.25, 0.75], np.float32), (len(texts), 1))
