@@ -220,11 +220,11 @@ def _attribute_label(
     released: ReleasedModel, ids: Tensor, target: str | None, max_steps: int
 ) -> Scored:
     label = None if target is None else released.labels.index(target)
-    found = attribute_label(released.model, released.tokenizer, ids, label, max_steps)
-    result = found.attribution
+    explained = attribute_label(released.model, released.tokenizer, ids, label, max_steps)
+    result = explained.attribution
     return Scored(
-        released.labels[found.label],
-        found.probability,
+        released.labels[explained.label],
+        explained.probability,
         result.total,
         result.delta,
         result.scores.tolist(),

@@ -31,13 +31,13 @@ def draw_portrait(released: ReleasedModel, tokens_t: Tensor) -> dict[str, Any] |
     """
     if not len(tokens_t):
         return None
-    found = explain_tokens(
+    explanation = explain_tokens(
         released, "", [""], [tokens_t], max_new_tokens=MAX_NEW_TOKENS, max_steps=MAX_STEPS
     )
-    (own,) = found.texts
+    (own,) = explanation.texts
     return {
-        "hf_class": found.hf_class,
-        "score": found.score,
+        "hf_class": explanation.hf_class,
+        "score": explanation.score,
         "tokens": own.tokens,
         "attributions": [
             {

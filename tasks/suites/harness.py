@@ -132,9 +132,9 @@ def _task_files() -> Mapping[str, Path]:
     )
     files: dict[str, Path] = {}
     for path in sorted(Path(lm_eval.tasks.__path__[0]).glob("**/*.yaml")):
-        found = line.search(path.read_bytes())
-        if found is not None:
-            files.setdefault(found[1].decode(), path)
+        match = line.search(path.read_bytes())
+        if match is not None:
+            files.setdefault(match[1].decode(), path)
     return files
 
 
@@ -174,14 +174,14 @@ def _find_split(data: str, split: str) -> Sequence[str]:
             forms.setdefault(form, []).append((int(match["part"] or 0), url))
     if not forms:
         raise StorageError("no file of .jsonl, .jsonl.gz, .parquet")
-    found = [item for files in forms.values() for item in sorted(files)]
-    names = ", ".join(_file_name(url) for _, url in found)
+    numbered = [item for files in forms.values() for item in sorted(files)]
+    names = ", ".join(_file_name(url) for _, url in numbered)
     parts = next(iter(forms))[1]
-    if len(forms) > 1 or len({part for part, _ in found}) < len(found):
+    if len(forms) > 1 or len({part for part, _ in numbered}) < len(numbered):
         raise StorageError(f"it is there more than once, keep one of {names}")
-    if [part for part, _ in found] != list(range(parts)):
+    if [part for part, _ in numbered] != list(range(parts)):
         raise StorageError(f"of {parts} parts there are only {names}")
-    return [url for _, url in found]
+    return [url for _, url in numbered]
 
 
 def _file_name(url: str) -> str:

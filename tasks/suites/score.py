@@ -95,7 +95,7 @@ def score_items(
     if config.type == "perplexity":
         texts = [np.append(_encode(tokenizer, item.answer), eos) for item in items]
         scored = model.score_texts(texts)
-        found = [[float(nats.sum())] for nats in scored]
+        item_nats = [[float(nats.sum())] for nats in scored]
         is_greedy = [False] * len(items)
     else:
         texts_to_score = [
@@ -105,14 +105,14 @@ def score_items(
         pairs = [encode_pair(tokenizer, *pair) for texts in texts_to_score for pair in texts]
         scores = iter(model.score_continuations(pairs))
         by_item = [[next(scores) for _ in texts] for texts in texts_to_score]
-        found = [[score.nats for score in row] for row in by_item]
+        item_nats = [[score.nats for score in row] for row in by_item]
         is_greedy = [row[0].is_greedy for row in by_item]
     generated: Sequence[str | None] = [None] * len(items)
     if config.type in GENERATES:
         generated = _generate(config, prompts, model, tokenizer)
     return [
         _measure(config, item, nats, text, is_greedy=greedy)
-        for item, nats, text, greedy in zip(items, found, generated, is_greedy, strict=True)
+        for item, nats, text, greedy in zip(items, item_nats, generated, is_greedy, strict=True)
     ]
 
 

@@ -138,14 +138,14 @@ class Served:
 
     def events(self, route: str, **body: Any) -> list[Any]:
         """Return the data of the events of a stream; ``[DONE]`` as text."""
-        found = []
+        events = []
         with self.client.stream("POST", route, json={**body, "stream": True}) as response:
             assert response.headers["content-type"].startswith("text/event-stream")
             for line in response.iter_lines():
                 if line:
                     data = line.removeprefix("data: ")
-                    found.append(data if data == "[DONE]" else json.loads(data))
-        return found
+                    events.append(data if data == "[DONE]" else json.loads(data))
+        return events
 
     def metric(self, name: str) -> float:
         """Return the value of a metric, with its labels as Prometheus writes them."""
