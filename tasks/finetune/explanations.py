@@ -38,8 +38,8 @@ def explain_model(task: str, folder: Path, test: pa.Table, own: Predictions) -> 
         of it; ``explanations`` of a classifier (``explain_labels``).
     """
     out: dict[str, Any] = {}
+    released = load_released(folder)
     if test.num_rows:
-        released = load_released(folder)
         first = int(np.argsort(np.array(test["id"].to_pylist()))[0])
         example = test.slice(first, 1)
         (row,) = example.to_pylist()
@@ -50,7 +50,7 @@ def explain_model(task: str, folder: Path, test: pa.Table, own: Predictions) -> 
         if drawn is not None:
             out["portrait"] = {**{key: row[key] for key in SHOWN_ORIGIN}, **drawn}
     if task == "classification":
-        out["explanations"] = explain_labels(folder, test, own)
+        out["explanations"] = explain_labels(released, test, own)
     return out
 
 
@@ -90,11 +90,13 @@ def _interpreted(released: ReleasedModel) -> InterpretedModel:
     return InterpretedModel(released.model, released.tokenizer, type(released.model).__name__)
 
 
-def explain_labels(folder: Path, test: pa.Table, own: Predictions) -> list[dict[str, Any]]:
+def explain_labels(
+    released: ReleasedModel, test: pa.Table, own: Predictions
+) -> list[dict[str, Any]]:
     """Attribute the predicted labels of the first examples, by id, to their tokens.
 
     Args:
-        folder: of the release.
+        released: the model.
         test: examples of ``classification``.
         own: the model's predictions for them.
 
@@ -103,7 +105,6 @@ def explain_labels(folder: Path, test: pa.Table, own: Predictions) -> list[dict[
         its ``probability``, ``tokens``, ``scores``, and ``total`` and ``delta`` of ``Attribution``; for the
         first wrong and the first right one ``attention``, [T][T], followed through all layers.
     """
-    released = load_released(folder)
     model, tokenizer = released.model, released.tokenizer
     order = np.argsort(np.array(test["id"].to_pylist())).tolist()
     gold = test["labels"].to_pylist()
@@ -118,17 +119,17 @@ def explain_labels(folder: Path, test: pa.Table, own: Predictions) -> list[dict[
         example = test.slice(index, 1)
         (row,) = example.to_pylist()
         tokens = encode_input("classification", example, released, MAX_TOKENS)
-        found = attribute_label(model, tokenizer, tokens, max_steps=MAX_STEPS)
+        explained = attribute_label(model, tokenizer, tokens, max_steps=MAX_STEPS)
         explanations.append(
             {
                 **{key: row[key] for key in SHOWN_ORIGIN},
                 "gold": gold[index],
-                "predicted": model.config.id2label[found.label],
-                "probability": found.probability,
+                "predicted": model.config.id2label[explained.label],
+                "probability": explained.probability,
                 "tokens": spell_tokens(tokenizer, tokens),
-                "scores": found.attribution.scores.tolist(),
-                "total": found.attribution.total,
-                "delta": found.attribution.delta,
+                "scores": explained.attribution.scores.tolist(),
+                "total": explained.attribution.total,
+                "delta": explained.attribution.delta,
                 "attention": _roll_out(model, tokens) if index in pictured else None,
             }
         )

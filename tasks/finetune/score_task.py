@@ -162,8 +162,8 @@ def score_systems(
             if is_explained:
                 from tasks.finetune.explanations import explain_model
 
-                found = explain_model(entry.task_name, folder, test, predictions)
-                files[EXPLANATIONS_FILE] = json.dumps(found, ensure_ascii=False).encode()
+                explanations = explain_model(entry.task_name, folder, test, predictions)
+                files[EXPLANATIONS_FILE] = json.dumps(explanations, ensure_ascii=False).encode()
         tables.append(to_rows(task, test, MODEL, predictions))
         stats = metric_stats(task, test, predictions, labels, entry.bleu_tokenizer)
         files[ITEMS_FILE] = make_items(item_rows(task, test, item_ids(task, test), stats))

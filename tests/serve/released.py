@@ -54,7 +54,11 @@ def random_model(name: str) -> NeuralLM:
 
 def release(name: str, folder: Path) -> Path:
     """Export a model of ``MODELS`` and return its folder."""
-    model = random_model(name)
+    return release_model(random_model(name), folder)
+
+
+def release_model(model: NeuralLM, folder: Path) -> Path:
+    """Export a model and return its folder."""
     save_reference_logits(model, folder.parent / "logits")
     trained = TrainedModel(
         describe(model.config, None),

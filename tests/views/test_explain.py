@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
-from safetensors.torch import load_file
 from torch import nn
 
 from cli.explain import explain as command
@@ -29,8 +28,7 @@ from lm.interpret.portrait import MAX_STEPS, MAX_TOKENS, draw_portrait
 from lm.models.heads.config import describe
 from lm.models.heads.model import reference_outputs
 from lm.objectives.classification import encode
-from lm.train.pretraining import save_reference_logits
-from tasks.release.export import TrainedModel, export
+from tasks.release.export import TrainedModel
 from tasks.release.finetuned import export_finetuned
 from tests.lm.corpora import tokenizer
 from tests.lm.test_heads import (
@@ -42,9 +40,11 @@ from tests.lm.test_heads import (
     train,
 )
 from tests.release.test_denoising import far_from_start
+from tests.serve.released import release_model
 from views.explain.page import render_page
 from views.explain.released import open_released
 from views.report.heatmap import heatmap
+from views.report.token_colors import token_colors
 
 FILLERS = ("the mill", "a wind", "the corn", "my hand", "its sea", "the stones")
 CUES = {"good": "Q", "bad": "Z"}
@@ -121,16 +121,8 @@ def test_maps_are_probabilities_and_neighbors_are_others(folders: dict[str, Path
 
 def test_each_token_that_is_written_is_explained(tmp_path: Path) -> None:
     base = language_model("llama", vocab_size=300)
-    save_reference_logits(base, tmp_path / "logits")
-    trained = TrainedModel(
-        describe(base.config, None),
-        base.saved_weights(),
-        load_file(tmp_path / "logits"),
-        tokenizer().to_str().encode(),
-        EOS,
-    )
-    export(trained, tmp_path / "hf")
-    with open_released(Storage(str(tmp_path / "hf"))) as released:
+    folder = release_model(base, tmp_path / "hf")
+    with open_released(Storage(str(folder))) as released:
         explanation = explain(released, "here", ["the crow"], max_new_tokens=3)
     (text,) = explanation.texts
     assert len(text.attributions) == len(text.tokens) - text.num_read
@@ -145,16 +137,8 @@ def test_what_an_encoder_decoder_writes_is_attributed_to_its_source(
     kind: str, tmp_path: Path
 ) -> None:
     base = far_from_start(kind, tied=True)
-    save_reference_logits(base, tmp_path / "logits")
-    trained = TrainedModel(
-        describe(base.config, None),
-        base.saved_weights(),
-        load_file(tmp_path / "logits"),
-        tokenizer().to_str().encode(),
-        EOS,
-    )
-    export(trained, tmp_path / "hf")
-    with open_released(Storage(str(tmp_path / "hf"))) as released:
+    folder = release_model(base, tmp_path / "hf")
+    with open_released(Storage(str(folder))) as released:
         (text,) = explain(released, "here", ["the crow"], max_new_tokens=2).texts
         model, sentinel = released.model, released.model.config.sentinel_token_id
         source = torch.tensor([EOS, *released.tokenizer("the crow")["input_ids"], sentinel, EOS])
@@ -261,6 +245,15 @@ def test_neighbors_and_components_are_those_of_the_vectors() -> None:
     torch.testing.assert_close(points[:, 0].abs(), torch.tensor([2.0, 0, 2]).sqrt().double())
     assert points[:, 1].abs().max() < 1e-6
     assert project(line[:1]).tolist() == [[0.0, 0.0]]
+
+
+def test_colors_are_relative_to_the_largest_score() -> None:
+    assert token_colors([2.0, -1.0, 0.0]) == [
+        "rgba(0,140,60,0.70)",
+        "rgba(200,30,30,0.35)",
+        "rgba(0,140,60,0.00)",
+    ]
+    assert token_colors([]) == []
 
 
 def test_a_picture_has_a_pixel_for_each_value() -> None:

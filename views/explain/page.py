@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from lm.interpret.explain import Explanation, Scored, TextExplanation
-from views.report.embedding_plot import Place, place_points
+from lm.interpret.explain import Explanation, TextExplanation
+from views.report.embedding_plot import PLOT, Place, place_points
 from views.report.heatmap import heatmap
+from views.report.token_colors import token_colors
 
 MAX_MAP_TOKENS = 64  # names beside the pictures are readable up to about this
 
@@ -21,20 +22,13 @@ def render_page(explanation: Explanation) -> str:
         lstrip_blocks=True,
     )
     environment.globals |= {
-        "shade": shade,
+        "token_colors": token_colors,
+        "plot_size": PLOT,
         "heatmap": heatmap,
         "scatter": scatter,
         "max_map_tokens": MAX_MAP_TOKENS,
     }
     return environment.get_template("page.html").render(explanation=explanation)
-
-
-def shade(scored: Scored, index: int) -> str:
-    """Return the color of a token: green adds to the score, red takes from it; relative to the largest."""
-    largest = max(map(abs, scored.scores)) or 1.0
-    value = scored.scores[index] / largest
-    color = "0, 140, 60" if value >= 0 else "200, 30, 30"
-    return f"rgba({color}, {abs(value) * 0.75:.3f})"
 
 
 def scatter(texts: Sequence[TextExplanation]) -> list[Place]:

@@ -11,9 +11,11 @@ from infra.dataset.step import Steps
 from infra.runs.run_records import REPORTS, RunRecord
 from infra.store.storage import Storage
 from views.report import formatting
+from views.report.embedding_plot import PLOT
 from views.report.groups import LANGUAGE_NAMES
 from views.report.report_run import ReportRun, Section, Tile
 from views.report.sections import SECTIONS
+from views.report.token_colors import token_colors
 
 
 @dataclass(frozen=True)
@@ -98,5 +100,9 @@ def _environment() -> Environment:
         "short_digest": formatting.short_digest,
         "humanize": lambda text: str(text).replace("_", " "),
     }
-    env.globals |= {"format_percent": formatting.format_percent}
+    env.globals |= {
+        "format_percent": formatting.format_percent,
+        "token_colors": token_colors,
+        "plot_size": PLOT,
+    }
     return env

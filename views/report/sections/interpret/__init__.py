@@ -15,21 +15,12 @@ from views.report.report_run import ReportRun, Section
 
 
 @dataclass(frozen=True)
-class TokenScore:
-    """A token, and what it adds to a score, relative to the largest."""
-
-    token: str
-    score: float
-    relative: float
-
-
-@dataclass(frozen=True)
 class Attribution:
     """What is explained, its probability, and what each token that was read adds to it."""
 
     target: str
     probability: float
-    tokens: Sequence[TokenScore]
+    scores: Sequence[float]
 
 
 @dataclass(frozen=True)
@@ -115,7 +106,7 @@ def _draw(name: str, item: Mapping[str, Any]) -> Portrait:
         item["score"],
         tokens,
         [
-            Attribution(own["target"], own["probability"], _shade(tokens, own["scores"]))
+            Attribution(own["target"], own["probability"], own["scores"])
             for own in item["attributions"]
         ],
         heatmap(unpack_map(item["rollout"])) if item["rollout"] else None,
@@ -130,14 +121,6 @@ def _draw(name: str, item: Mapping[str, Any]) -> Portrait:
         ],
         place_points(zip(tokens, item["points"], strict=True)),
     )
-
-
-def _shade(tokens: Sequence[str], scores: Sequence[float]) -> list[TokenScore]:
-    largest = max(map(abs, scores), default=0.0) or 1.0
-    return [
-        TokenScore(token, score, score / largest)
-        for token, score in zip(tokens, scores, strict=False)  # those that were read come first
-    ]
 
 
 SECTION = Section("interpret", "What models look at", collect)
