@@ -12,7 +12,6 @@ Prints one line of JSON: ``{"same": true, ...}`` or ``{"ddp": 0.0, "fsdp": 0.0}`
 
 import json
 import shutil
-import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -34,6 +33,7 @@ from lm.train import loop
 from lm.train.job import TrainJob
 from lm.train.loop import train
 from lm.train.worker import set_deterministic
+from tests.servers import free_port
 from tests.train_entry import train_config
 
 VOCABULARY, SEED = 2048, 1337
@@ -85,9 +85,7 @@ def compare_nccl(folder: Path, device: str, steps: int) -> dict[str, float]:
     set_deterministic()
     tokens = shards(draw_ids(VOCABULARY), VOCABULARY, folder / "store")
     alone = train_losses(tokens, folder / "alone", config(device, steps, precision="fp32"))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        meeting = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    meeting = f"tcp://127.0.0.1:{free_port()}"
     backend = "gloo" if device == "cpu" else "cpu:gloo,cuda:nccl"
     init_process_group(backend, init_method=meeting, rank=0, world_size=1)
     found = {}

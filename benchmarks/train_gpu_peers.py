@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.train_peers import NotMeasured
+from tests.servers import free_port
 
 HERE = Path(__file__).parent
 SHARD_MAGIC = 20240520  # of modded-nanogpt's token files: 256 int32, then uint16 ids
@@ -190,11 +190,8 @@ def modded(repository: Path | None, batch: int, seconds: float, steps: int = 8) 
         write_shard(data / "fineweb_train_000001.bin", (steps + 1) * STEP)
         write_shard(data / "fineweb_val_000000.bin", batch * 1024 + 1024)
         (folder / script.name).write_text(source)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
         alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
-        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
         command = [sys.executable, script.name]
         return parse_modded(run_command(command, seconds, folder, {**alone, **meeting}))
 

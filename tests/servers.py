@@ -1,6 +1,7 @@
 """Real servers for tests, each on loopback and stopped when its block ends."""
 
 import os
+import secrets
 import shutil
 import socket
 import sys
@@ -18,13 +19,31 @@ from tests.limits import WAIT_TIMEOUT_S, wait_for
 from tests.processes import TreeProcess, process_tree
 
 BIN = Path(sys.executable).parent
+_reservations: list[socket.socket] = []
 
 
 def free_port() -> int:
-    """Return a port that is free at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a free port of loopback that nobody else is given while this process runs.
+
+    A port that the kernel chooses may be chosen again, for another server or a connection, before the
+    server that it is meant for listens. So the port is below the kernel's range, and a socket in the
+    abstract namespace, which ends with this process, is the reservation that other processes see.
+    """
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    for _ in range(first):
+        port = first // 2 + secrets.randbelow(first // 2)
+        reservation = socket.socket(socket.AF_UNIX)
+        try:
+            reservation.bind(f"\0gristmill-test-port-{port}")
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(("127.0.0.1", port))
+        except OSError:
+            reservation.close()
+            continue
+        _reservations.append(reservation)
+        return port
+    raise RuntimeError("no port is free")
 
 
 @contextmanager
