@@ -70,6 +70,7 @@ def make_job(folder: Path, base: Any, rows: Any, steps: int, *, lora: bool) -> T
             "task": "classification",
             "model": {"lora": {"rank": RANK, "alpha": ALPHA} if lora else None},
             "optim": {
+                "optimizer": "adamw",  # as the peers
                 "lr": LR,
                 "dropout": 0.0,
                 "weight_decay": 0.0,

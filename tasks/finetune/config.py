@@ -1,6 +1,6 @@
 """The recipe's `finetune` section: a list of entries, each with the keys of its task."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -71,8 +71,22 @@ class FinetuneEntry(ConfigModel):
         """The task; each task's entry narrows the field ``task``."""
         return str(getattr(self, "task"))  # noqa: B009
 
+    @model_validator(mode="before")
+    @classmethod
+    def _set_optimizer(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        model, optim = data.get("model"), data.get("optim", {})
+        if isinstance(model, Mapping) and model.get("lora") and isinstance(optim, Mapping):
+            return {**data, "optim": {"optimizer": "adamw", **optim}}
+        return data
+
     @model_validator(mode="after")
     def _check_entry(self) -> Self:
+        if self.model.lora and self.optim.optimizer == "muon":
+            raise ValueError(
+                "optim.optimizer: muon updates whole matrices; with model.lora leave it out"
+            )
         if self.optim.batch_size % self.run.num_processes:
             raise ValueError(
                 f"optim.batch_size {self.optim.batch_size} is not a multiple of run.num_processes "

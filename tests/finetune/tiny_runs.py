@@ -88,7 +88,7 @@ def entry(task: str, files: Path | str, **changes: Any) -> FinetuneEntry:
         "base": "base",
         "task": task,
         "data": {"files": [str(files)]},
-        "optim": {"epochs": 2, "batch_size": 8, "lr": 0.003},
+        "optim": {"optimizer": "adamw", "epochs": 2, "batch_size": 8, "lr": 0.003},
         "run": {"num_processes": 1, "precision": "fp32", "device": "cpu", "log_interval": 1},
         "baselines": {"from_scratch": False},
     }

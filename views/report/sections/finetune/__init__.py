@@ -170,7 +170,7 @@ def _report(run: ReportRun, name: str, scored: Sequence[ScoredFinetuned]) -> Tas
         str(own["base"]),
         main,
         int(stats["n"]),
-        [metric for metric in SHOWN if metric in best.metrics][:MAX_METRICS],
+        _shown_metrics(best.metrics),
         systems,
         {} if examples is None else {name: examples.stats["splits"][name] for name in SPLITS},
         {key: counts[key] for key in HELD_OUT if key in counts},
@@ -208,6 +208,15 @@ def _report(run: ReportRun, name: str, scored: Sequence[ScoredFinetuned]) -> Tas
         verdict.among([row.name for row in systems if row.kind == BASELINE]),
         verdict.among([row.name for row in systems if row.kind == FROM_SCRATCH]),
     )
+
+
+def _shown_metrics(metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the metrics of the table; F1 over all decisions is the accuracy where an example has one label."""
+    shown = [name for name in SHOWN if name in metrics]
+    values = [metrics.get(name, {}).get("value") for name in ("accuracy", "f1_micro")]
+    if values[0] == values[1]:
+        shown = [name for name in shown if name != "f1_micro"]
+    return shown[:MAX_METRICS]
 
 
 def _model_row(item: ScoredFinetuned, stats: Mapping[str, Any], main: str) -> SystemRow:
@@ -260,7 +269,7 @@ def _spreads(scored: Sequence[ScoredFinetuned], best: ScoredFinetuned) -> list[S
     if len(seeds) < 2:
         return []
     spreads = []
-    for metric in [name for name in SHOWN if name in best.metrics][:MAX_METRICS]:
+    for metric in _shown_metrics(best.metrics):
         values = [item.metrics[metric]["value"] for item in seeds if metric in item.metrics]
         known = [value for value in values if value is not None]
         if len(known) > 1:
