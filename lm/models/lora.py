@@ -8,15 +8,14 @@ of training took 0.51 s of CPU time, peft 0.21.2 on ``BertForSequenceClassificat
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from infra.errors import UserError
-from lm.models.heads.model import FineTuned
-from lm.models.neural_lm import NeuralLM, TrainableModel
+from lm.models.frozen import language_model
+from lm.models.neural_lm import TrainableModel
 
 
 class LoRALinear(nn.Linear):
@@ -91,43 +90,9 @@ def apply_lora(model: TrainableModel, rank: int, alpha: float, targets: Sequence
                 setattr(block.get_submodule(path), own, LoRALinear(layer, rank, alpha))
 
 
-def train_embeddings(model: TrainableModel) -> None:
-    """Let the embeddings and the output rows be trained, whatever else is frozen.
-
-    Tokens that the base did not have begin with equal rows: frozen, none could be told from another.
-    """
-    base = language_model(model)
-    for layer in (base.embed, base.head):
-        layer.requires_grad_(True)
-
-
 def merge_lora(model: TrainableModel) -> None:
     """Add all updates to the weights that they stand beside; the model computes the same."""
     for parent in list(model.modules()):
         for name, layer in list(parent.named_children()):
             if isinstance(layer, LoRALinear):
                 setattr(parent, name, layer.merge())
-
-
-def freeze(model: TrainableModel, what: Literal["embeddings"] | int) -> None:
-    """Let the embeddings keep their weights, and with a number also as many of the first blocks.
-
-    A head that is the embedding is frozen with it.
-    """
-    base = language_model(model)
-    blocks = list(base.layers())[: 0 if what == "embeddings" else what]
-    if what != "embeddings" and what > len(list(base.layers())):
-        raise UserError(
-            f"freeze: {what} is more than the model's {len(list(base.layers()))} blocks"
-        )
-    embeddings = [m for name, m in base.named_children() if "embed" in name]
-    for module in (*embeddings, *blocks):
-        for weight in module.parameters():
-            weight.requires_grad_(False)
-
-
-def language_model(model: TrainableModel) -> NeuralLM:
-    """Return the model itself, or the base of a fine-tuned one."""
-    base = model.base if isinstance(model, FineTuned) else model
-    assert isinstance(base, NeuralLM)
-    return base

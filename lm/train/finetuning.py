@@ -14,9 +14,10 @@ from infra.errors import UserError
 from lm.config.finetune import BASE_WEIGHTS, FinetuneConfig
 from lm.data.example_loader import TRAIN_ROWS, VALIDATION_ROWS, ExampleLoader, load_rows
 from lm.models.added_tokens import extend_vocabulary
+from lm.models.frozen import freeze, language_model, train_embeddings
 from lm.models.heads.config import describe, parse
 from lm.models.heads.model import FineTuned, build_finetuned, load_base, reference_outputs
-from lm.models.lora import apply_lora, freeze, language_model, merge_lora, train_embeddings
+from lm.models.lora import apply_lora, merge_lora
 from lm.models.neural_lm import HEAD, WEIGHTS, NeuralLM, TrainableModel, save_weights
 from lm.models.registry import build_model
 from lm.models.seq2seq.sections import Seq2SeqConfig

@@ -77,7 +77,11 @@ class FinetuneEntry(ConfigModel):
         if not isinstance(data, Mapping):
             return data
         model, optim = data.get("model"), data.get("optim", {})
-        if isinstance(model, Mapping) and model.get("lora") and isinstance(optim, Mapping):
+        if (
+            isinstance(optim, Mapping)
+            and isinstance(model, Mapping)
+            and model.get("lora") is not None
+        ):
             return {**data, "optim": {"optimizer": "adamw", **optim}}
         return data
 

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from flows.recipe import Recipe
 from flows.recipe_loader import format_validation_errors
+from lm.config.finetune import ADAMW_LR, MUON_LR
 from tasks.finetune.config import (
     NO_KEY,
     PREPARE_KEY,
@@ -77,6 +78,25 @@ def test_every_field_decides_what_it_should() -> None:
 
 
 @pytest.mark.parametrize(
+    ("changes", "optimizer", "rate"),
+    [
+        ({}, "muon", MUON_LR),
+        ({"optim": {"optimizer": "adamw"}}, "adamw", ADAMW_LR),
+        ({"optim": {"lr": 0.1}}, "muon", 0.1),
+        ({"model": {"lora": {"rank": 2}}}, "adamw", ADAMW_LR),
+        ({"model": {"lora": {}}, "optim": {"epochs": 1, "lr": 0.1}}, "adamw", 0.1),
+        ({"model": {"lora": None}}, "muon", MUON_LR),
+    ],
+)
+def test_the_default_rate_is_that_of_the_optimizer(
+    changes: dict[str, Any], optimizer: str, rate: float
+) -> None:
+    (parsed,) = Recipe.model_validate(recipe(entry(**changes))).finetune
+    assert (parsed.optim.optimizer, parsed.optim.lr) == (optimizer, rate)
+    assert Recipe.model_validate(recipe(parsed.model_dump(mode="json"))).finetune == (parsed,)
+
+
+@pytest.mark.parametrize(
     ("changes", "field"),
     [
         ({"base": "nobody"}, "finetune.t.base"),
@@ -113,6 +133,7 @@ def test_a_base_that_cannot_do_the_task_is_named(changes: dict[str, Any], field:
         ({"task": "embedding", "run": {"num_processes": 2}}, "run.num_processes"),
         ({"task": "embedding", "optim": {"label_smoothing": 0.1}}, "optim.label_smoothing"),
         ({"optim": {"batch_size": 3}}, "optim.batch_size"),
+        ({"model": {"lora": {}}, "optim": {"optimizer": "muon"}}, "optim.optimizer"),
         (
             {"optim": {"lr_grid": [0.1, 0.2]}, "data": {"files": ["x"], "validation_fraction": 0}},
             "lr_grid",

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from infra.errors import UserError
-from lm.models.lora import LoRALinear, apply_lora, freeze, merge_lora
+from lm.models.frozen import freeze
+from lm.models.lora import LoRALinear, apply_lora, merge_lora
 from lm.models.neural_lm import NeuralLM
 from tests.lm.test_denoising import model as denoising_model
 from tests.lm.test_heads import finetuned, head_config, language_model, padded_texts
