@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import cycle
 from pathlib import Path
 
 import psutil
@@ -37,6 +38,7 @@ from tests.processes import ROOT, guarded, process_tree
 from tests.servers import free_port, seaweed, server
 
 PARTS = 10_000
+SETTLE_S = 120.0  # until the server has stored what it was sent
 IDLE_S = 20.0
 REPEATS = 3
 KEEP_S = 3600
@@ -100,20 +102,16 @@ def fixed_cost(folder: Path) -> Iterator[Figure]:
 
 def scheduled(folder: Path) -> Iterator[Figure]:
     """A run of a deployment that finds nothing to do, from the start of its process to its end."""
-    port = free_port()
-    api = f"http://127.0.0.1:{port}/api"
-    home, data = folder / "home", folder / "data"
-    env = environment(home, PREFECT_API_URL=api, PREFECT_WORKER_QUERY_SECONDS="1")
-    command = [PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    data = folder / "data"
     value = recipe(data, mixed(folder / "in", 20))
-    with server(command, folder / "log", f"{api}/health", {**env, "PREFECT_API_URL": ""}):
-        prefect = Prefect(api, env, home)
+    with _prefect_server(folder) as prefect:
         for arguments in (
             ("work-pool", "create", "--type", "process", "gristmill"),
             ("deploy", "--all"),
         ):
-            _check_call([PREFECT, "--no-prompt", *arguments], env)
+            _check_call([PREFECT, "--no-prompt", *arguments], prefect.env)
         worker = [PREFECT, "worker", "start", "--pool", "gristmill"]
+        env = {**prefect.env, "PREFECT_WORKER_QUERY_SECONDS": "1"}
         with (
             (folder / "worker.log").open("wb") as log,
             process_tree(worker, env, cwd=ROOT, stdout=log, stderr=log),
@@ -181,6 +179,48 @@ def parts(_folder: Path) -> Iterator[Figure]:
     yield Figure("... memory of the driver per part", per_part, "bytes", 1024.0)
 
 
+def interface(folder: Path) -> Iterator[Figure]:
+    """What a Prefect server on SQLite shows of a step of many parts, and whether it got all events of it."""
+    (folder / "in").mkdir()
+    for number, text in zip(range(PARTS), cycle(docstrings()), strict=False):
+        write_jsonl(folder / "in" / f"{number:05}.jsonl", [_shuffled(text, number)])
+    value = recipe(folder / "data", folder / "in", cluster={"workers": 2})
+    value["sources"][0]["paths"] = [f"{folder}/in/*.jsonl"]
+    path = write_recipe(folder / "parts.yaml", value)
+    with _prefect_server(folder) as prefect:
+        start = time.monotonic()
+        _check_call([str(GRISTMILL), "run", str(path), "--until", "acquire"], prefect.env)
+        yield Figure(f"run of one step of {PARTS} parts: wall time", time.monotonic() - start, "s")
+        end = time.monotonic() + SETTLE_S
+        while (missing := _missing_in_ui(prefect)) and time.monotonic() < end:
+            time.sleep(1)
+    for what in sorted(missing):
+        print(f"the Prefect server lacks: {what}", file=sys.stderr)
+    yield Figure("... states, artifacts and events that its UI lacks", len(missing), "", 0.0)
+
+
+def _missing_in_ui(prefect: Prefect) -> set[str]:
+    """Return what a server does not show of the run of ``interface``, its only one."""
+    states = {
+        f"{kind} run {item['state_name']}"
+        for kind in ("flow", "task")
+        for item in prefect.post(f"/{kind}_runs/filter")
+    }
+    artifacts = {
+        f"{item['key']}: {item['description']}" for item in prefect.post("/artifacts/filter")
+    }
+    # One task run and its events, however many parts it has.
+    sent = {f"prefect.task-run.{name}" for name in ("Pending", "Running", "Completed")}
+    sent |= {"gristmill.segment.acquired", "prefect.asset.materialization.succeeded"}
+    chosen = {"event": {"name": sorted(sent)}}
+    stored = {item["event"] for item in prefect.post("/events/filter", filter=chosen)["events"]}
+    missing = {"flow run Completed", "task run Completed"} ^ states
+    bar = f"small-progress-acquire-dump: acquire dump: {PARTS:,} "
+    if not any(text.startswith(bar) for text in artifacts):
+        missing.add(bar)
+    return missing | (sent - stored)
+
+
 def idle(_folder: Path) -> Iterator[Figure]:
     """Workers with nothing to do, as while a model trains."""
     own = psutil.Process()
@@ -230,6 +270,7 @@ MEASUREMENTS: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "fixed": fixed_cost,
     "scheduled": scheduled,
     "parts": parts,
+    "interface": interface,
     "idle": idle,
     "requests": requests,
     "overhead": overhead,
@@ -251,6 +292,16 @@ def main() -> int:
                     print(figure, flush=True)
                     missed += not figure.passed
     return 1 if missed else 0
+
+
+@contextmanager
+def _prefect_server(folder: Path) -> Iterator[Prefect]:
+    port, home = free_port(), folder / "home"
+    api = f"http://127.0.0.1:{port}/api"
+    env = environment(home, PREFECT_API_URL=api)
+    command = [PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    with server(command, folder / "log", f"{api}/health", {**env, "PREFECT_API_URL": ""}):
+        yield Prefect(api, env, home)
 
 
 @contextmanager

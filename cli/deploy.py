@@ -157,6 +157,12 @@ def relative_paths(recipe: "Recipe") -> list[str]:
     for entry in recipe.train:
         if isinstance(entry, TrainConfig):
             paths[f"train.{entry.name}.run.checkpoint_url"] = entry.run.checkpoint_url
+    for task in recipe.finetune:
+        paths[f"finetune.{task.name}.base"] = task.base_folder
+        for key in ("files", "train", "validation", "test"):
+            for given in getattr(task.data, key):
+                for path in (given,) if isinstance(given, str) else given:
+                    paths[f"finetune.{task.name}.data.{key}: {path}"] = path
     return [
         f"{field}: {path}" if path not in field else field
         for field, path in paths.items()

@@ -20,7 +20,7 @@ from pydantic import SecretStr
 
 from flows.attempts import MAX_STARTS
 from flows.deployments import Applied
-from flows.events import CORPUS_OUTDATED, MODEL_OUTDATED
+from flows.events import BUDGET_EXCEEDED, CORPUS_OUTDATED, MODEL_OUTDATED
 from infra.errors import UserError
 
 # As PREFECT_FLOWS_HEARTBEAT_FREQUENCY in prefect.yaml, which is the smallest that Prefect allows.
@@ -52,7 +52,9 @@ def recipe_automations(recipe: str, deployments: Mapping[str, UUID]) -> list[Aut
 
 
 def _start_on(recipe: str, event: str, flow: str, deployment: UUID) -> AutomationCore:
-    reason = {"__prefect_kind": "jinja", "template": "{{ event.payload['reason'] }}"}
+    # An event from outside may have no reason, and the parameter `reason` takes 200 characters.
+    template = "{{ (event.payload['reason'] or event.event)|string|truncate(200, leeway=0) }}"
+    reason = {"__prefect_kind": "jinja", "template": template}
     return AutomationCore(
         name=f"{recipe}: {flow}",
         description=f"Start {flow} when {event} says that it is due.",
@@ -105,7 +107,7 @@ def server_automations(
     ]
     if notification is not None:
         # The state of the event: a crashed run may have been started again meanwhile.
-        body = (
+        of_run = (
             "{{ flow_run.name }}: {{ event.resource['prefect.state-name'] }}: "
             "{{ event.resource['prefect.state-message'] }}\n{{ flow_run|ui_url }}"
         )
@@ -115,9 +117,12 @@ def server_automations(
             OF_GRISTMILL,
         )
         late = _on("prefect.flow-run.Late", FLOW_RUN, OF_GRISTMILL)
-        for name, description, trigger in (
-            ("failed runs", "Notify when a run has failed or crashed.", ended),
-            ("late runs", "Notify when no worker has started a run in time.", late),
+        exceeded = _on(BUDGET_EXCEEDED, {"prefect.resource.id": "gristmill.recipe.*"})
+        of_budget = "{{ event.resource['prefect.resource.name'] }}: {{ event.payload['reason'] }}"
+        for name, description, trigger, body in (
+            ("failed runs", "Notify when a run has failed or crashed.", ended, of_run),
+            ("late runs", "Notify when no worker has started a run in time.", late, of_run),
+            ("exceeded budgets", "Notify when a budget is exceeded.", exceeded, of_budget),
         ):
             send = SendNotification(
                 block_document_id=notification,

@@ -7,7 +7,7 @@ Registering the same recipe again changes nothing.
 import json
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.resources import files
@@ -21,7 +21,7 @@ from prefect.client.schemas.actions import (
     DeploymentScheduleCreate,
     WorkPoolCreate,
 )
-from prefect.client.schemas.objects import ConcurrencyOptions
+from prefect.client.schemas.objects import ConcurrencyOptions, DeploymentSchedule
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
@@ -272,6 +272,7 @@ def register(client: SyncPrefectClient, deployment: DeploymentSection) -> Regist
     except ObjectNotFound:
         pass
     else:
+        wanted["schedules"] = keep_paused(wanted["schedules"], found.schedules)
         # Storing one takes the server half a second, in which it answers nothing else.
         same = _content(found) == _content(DeploymentCreate(**wanted))
         identity, applied = (found.id, "unchanged") if same else (None, "updated")
@@ -281,6 +282,17 @@ def register(client: SyncPrefectClient, deployment: DeploymentSection) -> Regist
         raise UserError(f"deployment {deployment.name}: {_detail(error)}") from None
     when = [f"{item.cron} {item.timezone}" for item in deployment.schedules]
     return Registered(identity, flow.name, name, when[0] if when else None, applied)
+
+
+def keep_paused(
+    schedules: Sequence[DeploymentScheduleCreate], existing: Sequence[DeploymentSchedule]
+) -> list[DeploymentScheduleCreate]:
+    """Return the schedules, but those that somebody has paused on the server stay paused."""
+    paused = {item.slug for item in existing if not item.active}
+    return [
+        item.model_copy(update={"active": item.active and item.slug not in paused})
+        for item in schedules
+    ]
 
 
 def _content(deployment: DeploymentCreate | DeploymentResponse) -> dict[str, Any]:

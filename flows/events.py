@@ -5,10 +5,12 @@ loses events, and the next run of the recipe emits the due ones again.
 """
 
 import logging
+from dataclasses import asdict
 from typing import Any
 
 from prefect.events import emit_event
 
+from flows.budgets import count_corpus_tokens, find_exceeded_budgets
 from flows.execute import StepResult
 from flows.recipe import Recipe
 from flows.retraining import compare_with_published, find_missing_segments
@@ -24,6 +26,7 @@ CORPUS_PUBLISHED = "gristmill.corpus.published"
 MODEL_OUTDATED = "gristmill.model.outdated"
 MODEL_TRAINED = "gristmill.model.trained"
 MODEL_EVALUATED = "gristmill.model.evaluated"
+BUDGET_EXCEEDED = "gristmill.budget.exceeded"
 
 MAX_NAMED = 2  # sources in a reason, which must fit into the parameter `reason` of a flow
 
@@ -60,11 +63,12 @@ class EventReporter:
         self._emit(STEP_EVENTS[result.stage], result.folder, payload, labels)
 
     def run_finished(self, storage: Storage, record: RunRecord) -> None:
-        """Announce a new corpus, and what is out of date after the run."""
-        try:
-            self._announce_end(storage, record)
-        except Exception as error:  # noqa: BLE001 - all data is committed, and the record is written
-            log.warning("the events of the end of the run were not sent: %r", error)
+        """Announce a new corpus, what is out of date after the run, and budgets that are exceeded."""
+        for announce in (self._announce_end, self._announce_budgets):
+            try:
+                announce(storage, record)
+            except Exception as error:  # noqa: BLE001 - all data is committed, and the record is written
+                log.warning("events of the end of the run were not sent: %r", error)
 
     def _announce_end(self, storage: Storage, record: RunRecord) -> None:
         corpus = next((stage for stage in record.stages if stage.stage == SELECT.name), None)
@@ -86,12 +90,18 @@ class EventReporter:
                 "path": corpus.path,
                 "fingerprint": corpus.fingerprint,
                 **(change.to_json() if change is not None else {}),
+                "tokens": count_corpus_tokens(storage, record),
                 "retrain_due": retrain_reason is not None,
                 "retrain_reason": retrain_reason,
             }
             self._emit(CORPUS_PUBLISHED, corpus.path, published)
         if retrain_reason is not None:
             self._emit(MODEL_OUTDATED, corpus.path, {"reason": retrain_reason})
+
+    def _announce_budgets(self, storage: Storage, record: RunRecord) -> None:
+        for exceeded in find_exceeded_budgets(storage, self._recipe, record):
+            log.warning("%s", exceeded.reason)
+            self._emit(BUDGET_EXCEEDED, None, asdict(exceeded))
 
     def _emit(
         self,

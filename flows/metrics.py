@@ -264,7 +264,7 @@ def _step_samples(labels: list[str], step: _StepState) -> Iterator[Sample]:
             yield "gristmill_written_bytes_total", labels, counts.file_bytes
     if counts is not None:
         yield from _document_samples("gristmill_documents_total", labels, counts)
-    tokens = step.tokens + (_num_tokens(built) if built is not None else 0)
+    tokens = step.tokens + (count_tokens(built) if built is not None else 0)
     if tokens:
         yield "gristmill_tokens_total", labels, tokens
     if result is not None:
@@ -272,11 +272,11 @@ def _step_samples(labels: list[str], step: _StepState) -> Iterator[Sample]:
         yield from _document_samples("gristmill_dataset_documents", labels, dataset.counts)
         size = sum(file.bytes for file in dataset.manifest.all_files)
         yield "gristmill_dataset_bytes", labels, size
-        if in_shards := _num_tokens(dataset):
+        if in_shards := count_tokens(dataset):
             yield "gristmill_dataset_tokens", labels, in_shards
 
 
-def _num_tokens(dataset: Dataset) -> int:
+def count_tokens(dataset: Dataset) -> int:
     """Return how many tokens the shards of a data set hold; 0 for other data sets."""
     by_split = dataset.stats.get("tokens")
     return sum(by_split.values()) if isinstance(by_split, Mapping) else 0

@@ -16,7 +16,7 @@ from flows.ablate_config import BASELINE, AblateConfig, VariantConfig
 from flows.depth import fill_in_depth, forget_derived
 from flows.overrides import set_field
 from flows.renamed_keys import find_renamed_keys
-from flows.schedule_config import RetrainConfig, ScheduleConfig
+from flows.schedule_config import BudgetConfig, RetrainConfig, ScheduleConfig
 from infra.compute.cluster_config import ClusterConfig
 from infra.config import ConfigModel
 from infra.store.writable import check_store_url
@@ -74,6 +74,7 @@ class Recipe(ConfigModel):
     )
     schedule: ScheduleConfig = Field(default_factory=lambda: ScheduleConfig.model_validate({}))
     retrain: RetrainConfig = Field(default_factory=lambda: RetrainConfig.model_validate({}))
+    budget: BudgetConfig = Field(default_factory=lambda: BudgetConfig.model_validate({}))
 
     @property
     def models(self) -> tuple[TrainEntry, ...]:

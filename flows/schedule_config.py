@@ -1,4 +1,4 @@
-"""The recipe's sections `schedule` and `retrain`: when deployments run, and when models are trained again.
+"""The recipe's sections `schedule`, `retrain` and `budget`: when deployments run, train again, and warn.
 
 No data set depends on them.
 """
@@ -7,7 +7,7 @@ import re
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, ByteSize, Field, TypeAdapter, ValidationError
 
 from infra.config import ConfigModel
 
@@ -15,6 +15,7 @@ from infra.config import ConfigModel
 _RANGES = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
 _MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()
 _WEEKDAYS = "sun mon tue wed thu fri sat".split()
+_SIZE: TypeAdapter[ByteSize] = TypeAdapter(ByteSize)
 _ITEM = re.compile(r"(\*|[0-9a-z]+(?:-[0-9a-z]+)?)(?:/([1-9][0-9]*))?")
 
 
@@ -48,7 +49,16 @@ def _check_timezone(name: str) -> str:
     return name
 
 
+def _check_size(text: str) -> str:
+    try:
+        _SIZE.validate_python(text)
+    except ValidationError:
+        raise ValueError(f"{text!r} is not a size; write it like 500GB") from None
+    return text
+
+
 Cron = Annotated[str, AfterValidator(_check_cron)]
+Size = Annotated[str, AfterValidator(_check_size)]
 
 
 class ScheduleConfig(ConfigModel):
@@ -86,3 +96,25 @@ class RetrainConfig(ConfigModel):
     on_removal: bool = Field(
         True, description="train again when documents were removed that a model was trained on"
     )
+
+
+class BudgetConfig(ConfigModel):
+    """What a run must not exceed without saying so: it sends an event when it ends (docs/schedule.md).
+
+    It stops no run and deletes nothing.
+    """
+
+    max_store_size: Size | None = Field(
+        None,
+        description="bytes of all files of the store, such as 500GB; the store is listed for it",
+    )
+    max_corpus_tokens: int | None = Field(
+        None, ge=1, description="tokens of the corpus that is trained on, held-out ones included"
+    )
+
+    @property
+    def max_store_bytes(self) -> int | None:
+        """``max_store_size`` in bytes."""
+        return (
+            None if self.max_store_size is None else int(_SIZE.validate_python(self.max_store_size))
+        )

@@ -43,9 +43,22 @@ def test_a_mistake_is_one_line_that_names_it(
 
 
 def test_relative_paths_are_found_wherever_the_recipe_has_them() -> None:
+    finetune = {
+        "name": "topics",
+        "task": "classification",
+        "base": "./released",
+        "data": {"train": ["train.csv", "/in/b.csv"], "test": ["s3://bucket/test.csv"]},
+    }
     recipe = Recipe.model_validate(
-        {**value("./data", "in/*.jsonl"), "tokenize": {"tokenizer": "t.json"}}
+        {
+            **value("./data", "in/*.jsonl"),
+            "tokenize": {"tokenizer": "t.json"},
+            "finetune": [finetune],
+        }
     )
     fields = [item.split(":")[0] for item in relative_paths(recipe)]
-    assert fields == ["storage", "tokenize.tokenizer", "sources.a.paths"]
+    assert fields == [
+        *("storage", "tokenize.tokenizer", "sources.a.paths"),
+        *("finetune.topics.base", "finetune.topics.data.train"),
+    ]
     assert relative_paths(Recipe.model_validate(value("s3://bucket/x"))) == []

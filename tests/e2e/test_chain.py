@@ -4,13 +4,16 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
 
+from flows.events import BUDGET_EXCEEDED, MODEL_OUTDATED
 from tests.e2e.command import GRISTMILL, run_to_end, write_recipe
 from tests.e2e.conftest import run_worker
 from tests.e2e.corpora import mixed, recipe
@@ -151,3 +154,41 @@ def test_a_refresh_leads_to_a_trained_model_although_worker_and_run_are_killed(
     assert records["refresh"]["reason"] == "a test"
     assert records["corpus"]["retrain_reason"] == records["retrain"]["reason"]
     assert records["retrain"]["retrain_reason"] is None
+
+
+def test_events_from_outside_start_a_training_and_notify(prefect: Prefect, tmp_path: Path) -> None:
+    source = {"name": "a", "kind": "documents", "paths": ["/in/*.jsonl"]}
+    value = {"name": "outside", "storage": "/srv/store", "sources": [source]}
+    path = write_recipe(tmp_path / "r.yaml", value)
+    command = [str(GRISTMILL), "deploy", str(path), "--pool-type", "docker"]  # nobody runs it
+    resource = {
+        "prefect.resource.id": "gristmill.recipe.outside",
+        "prefect.resource.name": "outside",
+    }
+    events = [
+        {
+            "event": name,
+            "resource": resource,
+            "payload": payload,
+            "id": str(uuid4()),
+            "occurred": datetime.now(UTC).isoformat(),
+        }
+        for name, payload in (
+            (MODEL_OUTDATED, {}),
+            (BUDGET_EXCEEDED, {"reason": "the store holds 2 kB"}),
+        )
+    ]
+
+    def retrained() -> list[dict[str, Any]]:
+        names = {"name": {"any_": ["outside-retrain"]}}
+        found: list[dict[str, Any]] = prefect.post("/flow_runs/filter", deployments=names)
+        return found
+
+    with webhook() as (url, texts):
+        deployed = run_to_end([*command, "--notify", url], prefect.env, tmp_path)
+        assert deployed.code == 0, deployed.err
+        answer = httpx.post(f"{prefect.api}/events", json=events, timeout=WAIT_TIMEOUT_S)
+        answer.raise_for_status()
+        (run,) = wait_for(retrained)
+        assert run["parameters"]["reason"] == MODEL_OUTDATED
+        wait_for(lambda: any("outside: the store holds 2 kB" in text for text in texts))

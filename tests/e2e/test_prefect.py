@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
@@ -109,7 +110,8 @@ def test_deployments_have_the_schedule_of_the_file(deployed: Prefect) -> None:
 
 def test_deploying_a_recipe_twice_registers_it_once(prefect: Prefect, tmp_path: Path) -> None:
     value = {**small_model(tmp_path), "name": "mill", "storage": "${MILL_STORE:-./mill}"}
-    value["schedule"] = {"refresh": "0 2 * * *", "timezone": "Europe/Berlin"}
+    schedule = {"timezone": "Europe/Berlin", "refresh": "0 2 * * *"}
+    value["schedule"] = {**schedule, "housekeeping": "0 5 * * 0"}
     path = write_recipe(tmp_path / "r.yaml", value)
 
     def deploy(deployments: str, automations: str) -> dict[str, dict[str, Any]]:
@@ -127,12 +129,15 @@ def test_deploying_a_recipe_twice_registers_it_once(prefect: Prefect, tmp_path: 
     for deployment in first.values():
         assert deployment["parameters"]["recipe"] == value
         assert deployment["job_variables"]["working_dir"] == str(tmp_path)
-    (schedule,) = first["mill-refresh"]["schedules"]
-    assert schedule["schedule"]["timezone"] == "Europe/Berlin"
-    value.pop("schedule")
+    (refresh,) = first["mill-refresh"]["schedules"]
+    assert refresh["schedule"]["timezone"] == "Europe/Berlin"
+    pause = f"{prefect.api}/deployments/{first['mill-refresh']['id']}/schedules/{refresh['id']}"
+    httpx.patch(pause, json={"active": False}, timeout=WAIT_TIMEOUT_S).raise_for_status()
+    value["schedule"] = schedule
     write_recipe(path, value)
     second = deploy("updated", "unchanged")
-    assert second["mill-refresh"]["schedules"] == []
+    assert [item["active"] for item in second["mill-refresh"]["schedules"]] == [False]
+    assert second["mill-housekeeping"]["schedules"] == []
     assert {name: d["id"] for name, d in second.items()} == {n: d["id"] for n, d in first.items()}
     assert deploy("unchanged", "unchanged") == second
 
