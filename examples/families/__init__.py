@@ -1,1 +1,1 @@
-"""What `recipes/families.yaml` reads beside the quickstart's input: word pairs with people's judgments."""
+"""What `recipes/families.yaml` reads beside the quickstart's input: word pairs with people's judgments, and analogies."""

@@ -1,6 +1,7 @@
-"""Fetch the word pairs of `recipes/families.yaml` into the cache: `python -m examples.families`."""
+"""Fetch the word pairs and analogies of `recipes/families.yaml` into the cache: `python -m examples.families`."""
 
 import sys
+from pathlib import Path
 
 from examples.quickstart.pins import Pin
 from infra.download.pypi import DownloadError, iter_archive
@@ -14,22 +15,27 @@ GENSIM = Pin(
     "a3f5b626da5518e79a479140361c663089fe7998df8ba52d56e1ded71ac5bdf5",
     "LGPL-2.1-only",
 )
-WORDSIM = "gensim/test/test_data/wordsim353.tsv"
+GOLD_SETS = ("wordsim353.tsv", "questions-words.txt")  # of `evaluate.word_vectors`
+MEMBER = "gensim/test/test_data/"
 
 
 def main() -> int:
     """Run the command line; return the exit status."""
-    path = cache_root() / "families" / "wordsim353.tsv"
-    if not path.exists():
+    paths = [cache_root() / "families" / name for name in GOLD_SETS]
+    if not all(path.exists() for path in paths):
         try:
-            files = iter_archive(GENSIM.fetch())
+            files = dict(iter_archive(GENSIM.fetch()))
         except DownloadError as error:
             sys.stderr.write(f"{error}\n")
             return 1
-        data = next(data for name, data in files if name.endswith(WORDSIM))
-        write_atomic(path, lambda out: out.write(data))
-    sys.stdout.write(f"{path}\n")
+        for path in paths:
+            _write(path, next(d for name, d in files.items() if name.endswith(MEMBER + path.name)))
+    sys.stdout.writelines(f"{path}\n" for path in paths)
     return 0
+
+
+def _write(path: Path, data: bytes) -> None:
+    write_atomic(path, lambda out: out.write(data))
 
 
 if __name__ == "__main__":
