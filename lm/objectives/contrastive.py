@@ -1,8 +1,8 @@
 """Bring a query's vector near that of the text that answers it, and away from all others.
 
-A row is ``[query | positive | negative ...]``: texts of one width, each padded on the right. Examples have
-all texts of a row side by side, trimmed to one length. The other rows' texts are negatives, too
-(``lm.models.heads.losses.contrastive_loss``).
+A row is ``[query | positive | negative ...]``: texts of one width, each padded on the right; its positive once more
+stands for a negative that it does not have. Examples have all texts of a row side by side, trimmed to one length.
+The other rows' texts are negatives, too (``lm.models.heads.losses.contrastive_loss``).
 """
 
 from collections.abc import Sequence

@@ -9,7 +9,6 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 from infra.config import EXPANDED, ConfigModel
 from infra.form_schema import ConditionalForm
 from infra.schemas.languages import LID_LANGUAGES
-from infra.store.environment import mask
 from lm.config.entry import MAX_NAME_CHARS, Name, Seed, TrainEntry, seeded_name
 from lm.config.finetune import FinetuneModelConfig, FinetuneOptimConfig, weights_key
 from lm.config.run import RunConfig
@@ -380,6 +379,9 @@ class EmbeddingEntry(FinetuneEntry):
     temperature: float = Field(
         0.05, gt=0, description="by which similarities are divided in the loss"
     )
+    max_negatives: int = Field(
+        4, ge=0, le=64, description="`negatives` of an example that are trained on, the first ones"
+    )
     run: RunConfig = Field(
         default_factory=lambda: RunConfig.model_validate({"num_processes": 1}),
         description="one process: each text of a batch is compared with all others of it",
@@ -410,8 +412,3 @@ AnyFinetuneEntry = Annotated[
     Discriminator(_task),
     ConditionalForm("task"),
 ]
-
-
-def show_base(entry: FinetuneEntry) -> str:
-    """Return the base as the recipe names it; secrets of a URL are masked."""
-    return str(mask(entry.base))

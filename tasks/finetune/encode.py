@@ -155,18 +155,23 @@ def _encode_completion(examples: pa.Table, encoding: Encoding) -> EncodedExample
 
 def _encode_embedding(examples: pa.Table, encoding: Encoding) -> EncodedExamples:
     count = _head(encoding).num_negatives
-    negatives = [own[:count] for own in examples["negatives"].to_pylist()]
+    positives = examples["positive"].to_pylist()
+    negatives = [
+        [*own, *[positive] * count][:count]
+        for own, positive in zip(examples["negatives"].to_pylist(), positives, strict=True)
+    ]
     columns = [
         examples["query"].to_pylist(),
-        examples["positive"].to_pylist(),
+        positives,
         *([own[number] for own in negatives] for number in range(count)),
     ]
-    queries, positives, *others = (
+    encoded = [
         encoding.encoder.encode(texts, [None] * len(texts), encoding.max_length)
         for texts in columns
-    )
-    cut = np.logical_or.reduce([texts.is_truncated for texts in (queries, positives, *others)])
-    return EncodedExamples(contrastive.encode(queries, positives, others), int(cut.sum()))
+    ]
+    cut = np.logical_or.reduce([texts.is_truncated for texts in encoded])
+    rows = contrastive.encode(encoded[0], encoded[1], encoded[2:])
+    return EncodedExamples(rows, int(cut.sum()))
 
 
 def _head(encoding: Encoding) -> HeadConfig:

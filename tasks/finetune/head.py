@@ -25,18 +25,17 @@ def make_head(
     Args:
         entry: what to learn.
         stats: of its examples (``summarize_examples``).
-        train: the training examples, whose labels are weighted.
+        train: the training examples, whose labels are weighted and whose negatives are counted.
         eos_id: the base's end of text.
 
     Raises:
         UserError: if a weight names no label, or a label has none.
     """
     if isinstance(entry, EmbeddingEntry):
+        longest = max(map(len, train["negatives"].to_pylist()), default=0)
+        negatives = min(longest, entry.max_negatives)
         return HeadConfig(
-            "embedding",
-            eos_id,
-            temperature=entry.temperature,
-            num_negatives=stats["num_negatives"],
+            "embedding", eos_id, temperature=entry.temperature, num_negatives=negatives
         )
     if isinstance(entry, ClassificationEntry | TaggingEntry):
         labels = tuple(stats["labels"])

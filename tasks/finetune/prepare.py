@@ -52,6 +52,7 @@ def read_options(entry: FinetuneEntry) -> ReadOptions:
         data.format,
         data.columns,
         data.header,
+        data.delimiter,
         data.encoding,
         labels.labels if labels else (),
         labels.label_separator if labels else None,
@@ -167,8 +168,6 @@ def summarize_examples(task: str, examples: pa.Table) -> dict[str, Any]:
         stats["label_counts"] = {
             split: dict(sorted(counter.items())) for split, counter in by_split.items()
         }
-    if task == "embedding":
-        stats["num_negatives"] = min(map(len, examples["negatives"].to_pylist()), default=0)
     return stats
 
 

@@ -22,7 +22,7 @@ from lm.launch.work_folder import folder_lock, work_folder
 from lm.models.registry import family_modules, hf_modules
 from tasks.finetune.augment import augment_examples
 from tasks.finetune.base import Base, open_base
-from tasks.finetune.config import ClassificationEntry, FinetuneEntry, Variant, show_base
+from tasks.finetune.config import ClassificationEntry, FinetuneEntry, Variant
 from tasks.finetune.cross_validation import cross_validate, write_predictions
 from tasks.finetune.runs import FinetuningRuns, Outcome
 from tasks.finetune.selection import select_examples
@@ -162,7 +162,7 @@ def build(
         stats = {
             "task": variant.entry.task_name,
             "entry": variant.entry.name,
-            "base": show_base(variant.entry),
+            "base": str(mask(variant.entry.base)),
             "from_scratch": variant.from_scratch,
             "from_folder": base.folder is not None and not variant.from_scratch,
             "budget": variant.budget,

@@ -128,6 +128,8 @@ def test_a_base_that_cannot_do_the_task_is_named(changes: dict[str, Any], field:
         ({"data": {"files": ["x"], "test_fraction": 0.0}}, "data.test_fraction"),
         ({"data": {"files": ["x"], "validation_fraction": 0.5, "test_fraction": 0.5}}, "data"),
         ({"data": {"files": ["x"], "encoding": "latin-9x"}}, "data.encoding"),
+        ({"data": {"files": ["x"], "delimiter": "\n"}}, "data.delimiter"),
+        ({"data": {"files": ["x"], "delimiter": "; "}}, "data.delimiter"),
         ({"folds": 1}, "folds"),
         ({"task": "embedding", "folds": 2}, "folds"),
         ({"task": "embedding", "run": {"num_processes": 2}}, "run.num_processes"),

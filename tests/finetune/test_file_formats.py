@@ -101,6 +101,14 @@ def test_a_file_without_a_header_has_numbered_columns() -> None:
     assert rejected == [(2, "bad_encoding")]
 
 
+def test_fields_are_divided_by_what_the_recipe_says() -> None:
+    data = 'text;label\n"a; b";x\n'
+    rows, _ = read(data, "a.csv", delimiter=";")
+    assert (rows[0]["text"], rows[0]["labels"]) == ("a; b", ["x"])
+    with pytest.raises(DataFileError, match=r"data\.delimiter"):
+        read("text;label\na;x\n", "a.csv")
+
+
 def test_a_header_of_another_encoding_is_refused() -> None:
     for data in ("caf\xe9,label\nx,a\n".encode("latin-1"), "text,label\nx,a\n".encode("utf-16")):
         with pytest.raises(DataFileError, match="encoding"):

@@ -282,6 +282,25 @@ def test_negatives_are_told_from_the_positive() -> None:
     assert model(examples.inputs, examples.targets) > 0
 
 
+def test_a_negative_that_an_example_does_not_have_counts_for_no_query() -> None:
+    encoder = text_encoder("bert")
+    queries, positives, negatives = (
+        encoder.encode(texts, [None] * 2, 24) for texts in (["q", "r"], ["x", "y"], ["z", "y"])
+    )
+    model = finetuned("bert", head_config("embedding", num_negatives=1), vocab_size=300)
+    rows = contrastive.encode(
+        queries, positives, [negatives]
+    )  # the second one's negative is its positive
+    examples = contrastive.Contrastive(1)(rows, NUMBERS[:2])
+    with torch.no_grad():
+        asked, *texts = (
+            model(torch.from_numpy(side.rows)) for side in (queries, positives, negatives)
+        )
+        scores = asked @ torch.cat([texts[0], texts[1][:1]]).T / model.head.temperature
+        expected = torch.nn.functional.cross_entropy(scores, torch.arange(2), reduction="sum")
+        torch.testing.assert_close(model(examples.inputs, examples.targets), expected)
+
+
 def test_a_maximum_length_without_room_for_a_text_is_refused() -> None:
     with pytest.raises(UserError):
         TextEncoder(tokenizer().to_str().encode(), EOS, ends_text=True).encode(["a"], [None], 2)

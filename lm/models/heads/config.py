@@ -27,7 +27,7 @@ class HeadConfig:
         multi_label: whether a text may have several labels, or none.
         class_weights: by which the loss of each label is multiplied; empty: all by 1.
         temperature: by which similarities are divided (embedding).
-        num_negatives: texts of each example that do not answer its query (embedding).
+        num_negatives: places of each example for texts that do not answer its query (embedding).
     """
 
     task: Task

@@ -54,7 +54,8 @@ def contrastive_loss(
 
     The other queries' positives and all negatives are negatives (Henderson et al. 2017,
     arXiv:1705.00652; van den Oord et al. 2018, arXiv:1807.03748). A text that equals the query's own
-    positive is left out: it answers the query, too.
+    positive is left out: it answers the query, too. A negative that equals its own example's positive is
+    left out for all queries: it stands for one that the example does not have.
 
     Args:
         vectors_bgd: of length 1: an example's query, positive and negatives.
@@ -69,6 +70,8 @@ def contrastive_loss(
     own = torch.arange(batch, device=scores.device) * (groups - 1)
     equal = (ids[:, :1].flatten(1)[:, None] == ids.flatten(0, 1)[None]).all(-1)
     equal[torch.arange(batch, device=scores.device), own] = False
-    scores = scores.masked_fill(equal, -torch.inf)
+    is_missing = (ids == ids[:, :1]).all(-1)
+    is_missing[:, 0] = False
+    scores = scores.masked_fill(equal | is_missing.flatten(), -torch.inf)
     wanted = torch.where(targets_b1[:, 0] >= 0, own, -1)
     return F.cross_entropy(scores, wanted, ignore_index=-1, reduction="sum")

@@ -58,6 +58,12 @@ class TaskDataConfig(ConfigModel):
     header: bool = Field(
         True, description="whether CSV and TSV files begin with the names of their columns"
     )
+    delimiter: str | None = Field(
+        None,
+        min_length=1,
+        max_length=1,
+        description="what divides the fields of CSV and TSV files, such as ';'; default: a comma, a tab",
+    )
     encoding: str = Field("utf-8", description="of CSV and TSV files")
     validation_fraction: float = Field(
         0.1, ge=0, lt=1, description="fraction of `files` that is validated on"
@@ -74,6 +80,13 @@ class TaskDataConfig(ConfigModel):
             "example is dropped; null: only equal inputs are"
         ),
     )
+
+    @field_validator("delimiter")
+    @classmethod
+    def _check_delimiter(cls, value: str | None) -> str | None:
+        if value in ('"', "\r", "\n"):
+            raise ValueError(f"{value!r} cannot divide fields: it is a quote or ends a row")
+        return value
 
     @field_validator("encoding")
     @classmethod

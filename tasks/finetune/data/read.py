@@ -40,6 +40,7 @@ class ReadOptions:
             Dots lead into objects (``translation.de``). Numbers, from 0, for CoNLL (negative ones count
             from the last column) and files without a header.
         header: whether CSV and TSV files have a first row with the names of their columns.
+        delimiter: of the fields of CSV and TSV files; ``None``: a comma, a tab.
         encoding: of CSV, TSV.
         labels: classes that are allowed; empty: all that occur.
         label_separator: splits a text into several labels.
@@ -48,6 +49,7 @@ class ReadOptions:
     format: Format | None = None
     columns: Mapping[str, str] | None = None
     header: bool = True
+    delimiter: str | None = None
     encoding: str = "utf-8"
     labels: Sequence[str] = ()
     label_separator: str | None = None
@@ -112,7 +114,8 @@ def read_examples(
     rejected.extend(damage)
     if not examples and not rejected:
         raise DataFileError(f"{name}: no example in it")
-    _check_any_column(examples, rejected, name)
+    delimiter = " or what divides fields under data.delimiter" if file_format in ("csv", "tsv") else ""
+    _check_any_column(examples, rejected, f"name it under data.columns{delimiter}", name)
     table = pa.Table.from_pylist(examples, schema=pa.schema([*EXAMPLES[task], *SOURCE]))
     return table.append_column("row", pa.array(numbers, pa.int64())), rejected
 
@@ -162,8 +165,8 @@ def _choose_reader(
     readers: Mapping[str, Callable[[bytes, str], Iterator[Record | Rejection]]] = {
         "jsonl": read_jsonl,
         "json": read_json,
-        "csv": partial(delimited, delimiter=",", quoted=True),
-        "tsv": partial(delimited, delimiter="\t", quoted=False),
+        "csv": partial(delimited, delimiter=options.delimiter or ",", quoted=True),
+        "tsv": partial(delimited, delimiter=options.delimiter or "\t", quoted=False),
         "parquet": read_parquet,
         "arrow": read_arrow,
         "conll2012": read_conll2012,
@@ -184,9 +187,9 @@ def _choose_reader(
 
 
 def _check_any_column(
-    examples: Sequence[object], rejected: Sequence[Rejection], name: str
+    examples: Sequence[object], rejected: Sequence[Rejection], remedy: str, name: str
 ) -> None:
     """A column that no row has is a mistake in the recipe, not in the rows."""
     missing = [row for row in rejected if row.reason == "missing_column"]
     if missing and not examples and len(missing) == len(rejected):
-        raise DataFileError(f"{name}: {missing[0].message}; name it under data.columns")
+        raise DataFileError(f"{name}: {missing[0].message}; {remedy}")
