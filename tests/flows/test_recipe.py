@@ -337,7 +337,14 @@ def test_the_quickstart_needs_no_variable(monkeypatch: pytest.MonkeyPatch) -> No
     assert recipe.sources[1].paths[0] == f"{cache_root()}/quickstart/books/*.epub"
 
 
-@pytest.mark.parametrize("name", ["families", "finetune", "suites"])
+def test_the_chat_recipe_trains_nothing_that_the_quickstart_has_trained() -> None:
+    quickstart, chat = (load_recipe(f"recipes/{name}.yaml") for name in ("quickstart", "chat"))
+    assert chat.train == quickstart.train
+    assert [entry.base for entry in chat.finetune] == [entry.name for entry in chat.train]
+    assert chat.registered_models == tuple(entry.name for entry in chat.finetune)
+
+
+@pytest.mark.parametrize("name", ["chat", "families", "finetune", "suites"])
 def test_further_recipes_have_the_quickstarts_corpus(name: str) -> None:
     quickstart, other = (load_recipe(f"recipes/{item}.yaml") for item in ("quickstart", name))
     for section in (
