@@ -72,6 +72,7 @@ def redirect_stdout_to_stderr() -> Iterator[Callable[[], None]]:
 def _run_pipeline(
     recipe: "Recipe", store: "Storage", until: str, exit_handler: "ExitHandler"
 ) -> "RunRecord":
+    from flows.gates import is_judged
     from flows.metrics_targets import publish_cached_run
     from flows.planner import PLAN, plan_pipeline
     from flows.preflight import check_machine
@@ -81,7 +82,7 @@ def _run_pipeline(
         planner = plan_pipeline(recipe, until)
         paths = [step.folder for step in planner.steps]
         record = find_same_run(store, recipe.name, paths) if planner.complete else None
-        if record is not None:  # no server is needed
+        if record is not None and is_judged(store, recipe, record, until):  # no server is needed
             print_message(f"nothing to do: all {len(paths)} data sets exist already")
             publish_cached_run(recipe.name, planner.steps)
             stages = [replace(stage, seconds=0.0, cached=True) for stage in record.stages]

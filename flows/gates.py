@@ -146,7 +146,8 @@ def judge_model(
         None if champion is None else measure_version(storage, champion),
         state.champion,
     )
-    withdrawn = any(
+    is_champion = champion is not None and champion.weights == export.content
+    withdrawn = not is_champion and any(
         item.number in state.withdrawn and item.weights == export.content
         for item in load_versions(storage, recipe.name, model)
     )
@@ -185,6 +186,37 @@ def judge_model(
         except AliasMovedError as error:
             log.warning("version %d was judged, but not made %s: %s", version.number, alias, error)
     return version, event is not None or version.run == record.run
+
+
+def is_judged(storage: Storage, recipe: Recipe, record: RunRecord, until: StageName) -> bool:
+    """Whether judging the models of a completed run again, by this recipe's gates, would change nothing.
+
+    Not if a gate is new, a model has debts since, or its champion is another one than it was compared with; nor
+    if the registry is mirrored, which each run does anew.
+    """
+    models = recipe.registered_models if until == LAST_STAGE else ()
+    if not models:
+        return True
+    assert recipe.release is not None
+    if recipe.release.mlflow_registry_uri is not None:
+        return False
+    gates = [parse_condition(text).text for text in recipe.release.gates]
+    history = load_history(storage, recipe.name)
+    exposure = load_exposure(storage, recipe.name)
+    for model in models:
+        number = record.versions_registered.get(model)
+        if number is None:
+            return False
+        version, state = load_version(storage, recipe.name, number), model_state(history, model)
+        debts = next((row["value"] for row in version.metrics if row["name"] == DEBTS), None)
+        if (
+            [item.gate for item in version.gates] != gates
+            or debts != count_debts(exposure, version.trained)
+            or state.champion not in (number, version.champion)
+            or number not in state.decided
+        ):
+            return False
+    return True
 
 
 def describe_versions(storage: Storage, record: RunRecord) -> list[str]:

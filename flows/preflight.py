@@ -7,7 +7,17 @@ from contextlib import suppress
 from flows.metrics_targets import metrics_targets
 from flows.planner import Planner
 from flows.recipe import Recipe
-from flows.steps import EVALUATE, FINETUNE, PREPARE, SUITES, TOKENIZE, TRAIN, StageName, runs_until
+from flows.steps import (
+    EVALUATE,
+    FINETUNE,
+    MEMORIZATION,
+    PREPARE,
+    SUITES,
+    TOKENIZE,
+    TRAIN,
+    StageName,
+    runs_until,
+)
 from infra.compute.cluster import WorkerMemoryError, local_workers
 from infra.errors import UserError
 from infra.log_format import is_json_format
@@ -15,11 +25,13 @@ from infra.registry.mlflow_mirror import require_mlflow
 from lm.config.loop import RunsOnThisMachine
 from lm.config.train import TrainConfig
 from lm.launch.preflight import training_errors, training_warnings
+from lm.metrics.conditions import parse_condition
 from lm.models.registry import trained_package
 from tasks.evaluate.gold_sets import load_gold_sets
 from tasks.finetune.base import open_released_base
 from tasks.finetune.files import load_files
 from tasks.release.formats.supported import format_errors
+from tasks.suites.items import Suite
 from tasks.suites.load import load_suites
 from tasks.tokenize.task import load_given_tokenizer
 
@@ -52,9 +64,9 @@ def preflight_errors(
             load_gold_sets(recipe.evaluate.word_vectors)
         except UserError as error:
             errors.append(error)
-    if recipe.evaluate is not None and runs_until(SUITES, until):
+    if runs_until(SUITES, until):
         try:
-            load_suites(recipe.evaluate.suites)
+            errors += _gate_errors(recipe, load_suites(recipe.suites))
         except UserError as error:
             errors.append(error)
     if runs_until(PREPARE, until):
@@ -116,6 +128,26 @@ def preflight_warnings(
         with suppress(UserError, OSError):
             existing = _existing_models(get_planner())
     return [text for name, text in by_model if name not in existing]
+
+
+def _gate_errors(recipe: Recipe, suites: Sequence[Suite]) -> list[UserError]:
+    """Return an error for each gate on a suite that no model is scored on: it would fail after the training."""
+    known = [suite.name for suite in suites]
+    if recipe.evaluate is not None and recipe.evaluate.memorization is not None:
+        known.append(MEMORIZATION.name)
+    errors = []
+    for number, text in enumerate(recipe.release.gates if recipe.release is not None else ()):
+        gate = parse_condition(text)
+        for path in (gate.metric, str(gate.reference)):
+            first, *rest = path.split(".")
+            if first == "suite" and not (rest and rest[0] in known):
+                errors.append(
+                    UserError(
+                        f"release.gates.{number}: {text!r}: {path!r} is of no suite of `evaluate`; suites: "
+                        f"{', '.join(known) or 'none'}"
+                    )
+                )
+    return errors
 
 
 def _models_to_train(recipe: Recipe, until: StageName) -> Sequence[tuple[str, RunsOnThisMachine]]:

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from cli.main import main
 from flows.planner import PlannedStep, Planner, plan_pipeline
-from flows.preflight import check_machine, preflight_warnings
+from flows.preflight import check_machine, preflight_errors, preflight_warnings
 from flows.recipe import Recipe
 from flows.recipe_loader import load_recipe
 from flows.runner import run_pipeline
@@ -19,6 +19,7 @@ from infra.dataset.dataset import Dataset
 from infra.errors import UserError
 from infra.store.storage import StorageError
 from lm.launch.preflight import required_resources, training_warnings
+from tests.suites.files import write_suite
 from tests.train_entry import in_steps
 
 RECIPE = """
@@ -123,6 +124,29 @@ def test_a_plan_continues_if_the_tokenizer_cannot_be_read(path: str) -> None:
     )
     assert (tokens.folder, tokens.dataset) == (None, None)
     assert tokens.why.startswith("tokenize.tokenizer: ")
+
+
+@pytest.mark.parametrize(
+    ("gate", "is_refused"),
+    [
+        ("suite.animals.accuracy not worse", False),
+        ("suite.memorization.trained.memorized_32 <= 0.1", False),
+        ("bits_per_byte <= champion * 1.01", False),
+        ("suite.animal.accuracy >= 0.5", True),
+        ("bits_per_byte <= suite.plants.bits_per_byte", True),
+        ("suite >= 1", True),
+    ],
+)
+def test_a_gate_on_a_suite_that_nobody_scores_is_refused_before_the_training(
+    path: str, tmp_path: Path, gate: str, *, is_refused: bool
+) -> None:
+    suite = write_suite(tmp_path, "animals", [{"good": "a", "bad": "b"}], type="minimal_pairs")
+    evaluate = f"evaluate={{suites: [{suite}], memorization: {{}}}}"
+    recipe = load(path, evaluate, f"release={{gates: [bits_per_byte < 9, '{gate}']}}")
+    errors = preflight_errors(recipe, "score", lambda: plan_pipeline(recipe, "score"))
+    assert [str(error).split(":")[0] for error in errors] == ["release.gates.1"] * is_refused
+    assert all("animals, memorization" in str(error) for error in errors)
+    check_machine(recipe, "train", lambda: plan_pipeline(recipe, "train"))
 
 
 @pytest.mark.usefixtures("limited_machine")

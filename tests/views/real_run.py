@@ -261,14 +261,20 @@ class RealRun:
 def make_run(folder: Path) -> None:
     """Run the whole pipeline in this process."""
     write_sources(folder / "sources")
-    value = recipe(folder / "store", folder / "sources")
-    probes = {"documents": 8, "prefix_tokens": [8], "continuation_tokens": 8}
-    value["evaluate"] = {"suites": [write_panel(folder)], "memorization": probes}
+    write_panel(folder)
+    value = recipe_with_suites(folder / "store", folder)
     save_record(value, go(value, until="memorization"))
 
 
-def write_panel(folder: Path) -> str:
-    """Write a suite of pages of the run and of texts that it does not know; return its path."""
+def recipe_with_suites(storage: Path, folder: Path) -> dict[str, Any]:
+    """The recipe of the run as it was made from the sources and the suite below a folder."""
+    probes = {"documents": 8, "prefix_tokens": [8], "continuation_tokens": 8}
+    evaluate = {"suites": [str(folder / "panel.yaml")], "memorization": probes}
+    return {**recipe(storage, folder / "sources"), "evaluate": evaluate}
+
+
+def write_panel(folder: Path) -> None:
+    """Write a suite of pages of the run and of texts that it does not know."""
     known = [page for page in pages() if page.reason is None][:12]
     rows = [
         {"id": page.url, "domain": page.source, "cluster": page.url, "text": page.text}
@@ -276,7 +282,7 @@ def write_panel(folder: Path) -> str:
     ]
     unknown = [prose(1000 + number, "en", 8) for number in range(12)]
     rows += [{"id": f"n{n}", "domain": "new", "text": text} for n, text in enumerate(unknown)]
-    return write_suite(folder, "panel", rows, type="perplexity")
+    write_suite(folder, "panel", rows, type="perplexity")
 
 
 def shared_run(factory: pytest.TempPathFactory) -> RealRun:

@@ -1,69 +1,24 @@
-"""Gates, versions and released folders of a real run."""
+"""Gates and versions of a real run."""
 
 import json
-import shutil
-import subprocess
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from click.testing import CliRunner, Result
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
 
-from cli.models import models
-from cli.release import release
-from cli.verify import EXIT_VERIFY_FAILED, verify
-from flows.gates import describe_version, judge_model
-from flows.recipe import Recipe
+from flows.gates import describe_version, is_judged
 from flows.steps import STEPS
-from infra.registry.history import load_history, model_state
-from infra.registry.versions import FAILED, HELD, PASSED, Version, load_versions
+from infra.registry.history import load_history
+from infra.registry.versions import FAILED, HELD, PASSED, load_versions
 from infra.removals.log import append_removals
 from infra.removals.match import parse_removal
-from infra.runs.run_records import RunRecord
-from tests.views.real_run import RealRun, recipe
+from infra.runs.run_records import RunRecord, save_run
+from tests.e2e.command import gristmill, write_recipe
+from tests.views.judged_run import champion, judge, load, registry, with_late_as_tiny
+from tests.views.real_run import RealRun, recipe_with_suites
 from views.removal.exposure import update_exposure
 from views.report import build_report
-
-
-def load(run: RealRun, **section: Any) -> Recipe:
-    """The recipe of the run, with a section `release`, as the commands read it."""
-    value = {**recipe(run.folder, run.folder / "sources"), "release": section}
-    (run.folder / "recipe.yaml").write_text(yaml.safe_dump(value))
-    return Recipe.model_validate(value)
-
-
-def judge(run: RealRun, *gates: str, record: RunRecord | None = None, **section: Any) -> Version:
-    """Judge the model ``tiny`` of a run."""
-    value = load(run, gates=list(gates), **section)
-    version, _ = judge_model(run.storage, value, record or run.record, "tiny")
-    return version
-
-
-def with_late_as_tiny(run: RealRun) -> RunRecord:
-    """A later run, whose model ``tiny`` is the other model of the run."""
-    stages = [stage for stage in run.record.stages if stage.entry != "tiny"]
-    stages = [replace(stage, entry="tiny") if stage.entry == "late" else stage for stage in stages]
-    return replace(run.record, run="29990101-000000-000aaaa", stages=stages)
-
-
-def call(run: RealRun, command: Any, arguments: Sequence[str]) -> Result:
-    return CliRunner().invoke(command, [*arguments])
-
-
-def registry(run: RealRun, name: str, *arguments: str) -> Result:
-    """Call a command of ``gristmill models``."""
-    return call(run, models, [name, str(run.folder / "recipe.yaml"), *arguments])
-
-
-def champion(run: RealRun) -> int | None:
-    return model_state(load_history(run.storage, run.record.recipe), "tiny").champion
 
 
 def test_the_first_model_passes_comparisons_by_definition_and_is_promoted(
@@ -88,6 +43,46 @@ def test_the_same_model_and_gates_are_registered_once(run_copy: RealRun) -> None
     assert judge(run_copy, "bits_per_byte <= 100") == first
     assert run_copy.storage.list_files("registry") == before
     assert judge(run_copy, "bits_per_byte <= 99").number == 2, "other gates are another decision"
+
+
+def test_a_run_with_nothing_to_build_still_judges_what_is_new(run_copy: RealRun) -> None:
+    def skips(*gates: str, record: RunRecord, **section: Any) -> bool:
+        value = load(run_copy, gates=list(gates), models=["tiny"], **section)
+        return is_judged(run_copy.storage, value, record, "score")
+
+    first = run_copy.record
+    assert not skips(record=first), "the section `release` is new"
+    assert is_judged(run_copy.storage, load(run_copy), first, "evaluate"), "a part of the pipeline"
+    version = judge(run_copy, "bits_per_byte  <= 100")
+    record = replace(first, versions_registered={"tiny": version.number})
+    assert skips("bits_per_byte <= 100", record=record)
+    assert not skips("bits_per_byte <= 0.5", record=record)
+    assert not skips("bits_per_byte <= 100", record=record, mlflow_registry_uri="sqlite:///m.db")
+    assert not skips("bits_per_byte <= 100", "removal.debts none", record=record)
+    judge(run_copy, record=with_late_as_tiny(run_copy))
+    assert not skips("bits_per_byte <= 100", record=record), "there is another champion"
+    assert registry(run_copy, "rollback", "--reason", "x").exit_code == 0
+    assert skips("bits_per_byte <= 100", record=record)
+    removal = parse_removal("domain", "books.example.net")
+    append_removals(run_copy.storage, first.recipe, [removal])
+    update_exposure(run_copy.storage, first.recipe, [removal], STEPS)
+    assert not skips("bits_per_byte <= 100", record=record), "the model has debts"
+
+
+@pytest.mark.e2e
+def test_a_new_gate_is_judged_although_all_data_sets_exist(
+    real_run: RealRun, run_copy: RealRun, tmp_path: Path
+) -> None:
+    page = build_report(run_copy.storage, run_copy.record, STEPS)
+    save_run(run_copy.storage, replace(run_copy.record, report=page))
+    value = recipe_with_suites(run_copy.folder, real_run.folder.parent)
+    section = {"models": ["tiny"], "gates": ["bits_per_byte <= 0.5"]}
+    path = write_recipe(tmp_path / "tiny.yaml", {**value, "release": section})
+    result = gristmill(tmp_path / "home", "run", str(path))
+    assert (result.code, champion(run_copy)) == (1, None), result.err
+    assert "bits_per_byte <= 0.5" in result.err
+    [version] = load_versions(run_copy.storage, value["name"])
+    assert version.state == FAILED
 
 
 def test_a_model_is_compared_with_the_champion_over_the_same_items(run_copy: RealRun) -> None:
@@ -153,6 +148,15 @@ def test_weights_that_were_rolled_back_are_not_promoted_again(run_copy: RealRun)
     assert champion(run_copy) == 1
 
 
+def test_the_champions_weights_are_no_withdrawn_ones(run_copy: RealRun) -> None:
+    judge(run_copy)
+    assert judge(run_copy, "bits_per_byte <= 100").number == champion(run_copy) == 2
+    assert registry(run_copy, "rollback", "--reason", "tried out").exit_code == 0
+    assert judge(run_copy).number == champion(run_copy) == 1
+    again = judge(run_copy, "bits_per_byte <= 90")
+    assert (again.state, champion(run_copy)) == (PASSED, again.number)
+
+
 def test_a_rejected_model_is_named_and_stays_rejected(run_copy: RealRun) -> None:
     judge(run_copy, on_pass="hold")
     assert registry(run_copy, "reject", "1", "--reason", "license").exit_code == 0
@@ -203,164 +207,6 @@ def test_the_report_shows_the_gates(run_copy: RealRun) -> None:
     assert 'data-version="1"' in page
     assert page.count('data-passed="false"') == 2
     assert "<code>a&amp;b &lt;= 1</code>" in page
-
-
-@pytest.fixture
-def keys(tmp_path: Path) -> tuple[Path, Path]:
-    """A private and a public key."""
-    key = Ed25519PrivateKey.generate()
-    private, public = tmp_path / "key.pem", tmp_path / "key.pub.pem"
-    private.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    public.write_bytes(
-        key.public_key().public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-    )
-    return private, public
-
-
-def publish(run: RealRun, target: Path | str, *arguments: str) -> Result:
-    path = str(run.folder / "recipe.yaml")
-    return call(run, release, [path, "champion", "--to", str(target), *arguments])
-
-
-def check(run: RealRun, folder: Path, *arguments: str) -> tuple[int, list[dict[str, str]]]:
-    """Verify a released folder; return the exit status and the findings."""
-    path = str(run.folder / "recipe.yaml")
-    result = call(run, verify, [path, "--release", str(folder), "--json", *arguments])
-    return result.exit_code, json.loads(result.stdout)["findings"]
-
-
-def test_a_released_folder_is_complete_signed_and_verified(
-    run_copy: RealRun, tmp_path: Path, keys: tuple[Path, Path]
-) -> None:
-    version = judge(run_copy, "bits_per_byte <= 100")
-    folder = tmp_path / "out" / "model"
-    assert publish(run_copy, folder, "--sign-key", str(keys[0])).exit_code == 0
-    assert check(run_copy, folder, "--public-key", str(keys[1])) == (0, [])
-    export = run_copy.dataset("release", "tiny")
-    for file in export.manifest.files.values():
-        assert (folder / file.name).exists()
-    card = (folder / "README.md").read_text()
-    for title in (
-        "Evaluation",
-        "Gates",
-        "Languages",
-        "Filters",
-        "Removals",
-        "Energy",
-        "Intended use",
-    ):
-        assert f"\n## {title}" in card
-    assert f"Version {version.number}" in card
-    assert "CC0-1.0" in card
-    sums = subprocess.run(
-        ["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=folder, check=False, timeout=60
-    )
-    assert sums.returncode == 0
-    if shutil.which("openssl"):
-        command = f"openssl pkeyutl -verify -pubin -inkey {keys[1]} -rawin -in SHA256SUMS -sigfile SHA256SUMS.sig"
-        assert subprocess.run(command.split(), cwd=folder, check=False, timeout=60).returncode == 0
-    assert not list(folder.parent.glob(".tmp-*"))
-    assert b"PRIVATE" not in b"".join(p.read_bytes() for p in folder.rglob("*") if p.is_file())
-    assert not any(
-        b"PRIVATE" in run_copy.storage.read(n) for n in run_copy.storage.list_files("registry")
-    )
-
-
-def test_the_bill_of_materials_follows_the_published_schema(
-    run_copy: RealRun, tmp_path: Path
-) -> None:
-    judge(run_copy, "bits_per_byte <= 100")
-    for name in ("one", "two"):
-        assert publish(run_copy, tmp_path / name).exit_code == 0
-    text = (tmp_path / "one" / "sbom.cdx.json").read_text()
-    error = JsonStrictValidator(SchemaVersion.V1_6).validate_str(text)
-    assert error is None, str(error)
-    document = json.loads(text)
-    kinds = {item["type"] for item in document["components"]}
-    assert kinds == {"data", "library"}
-    names = {item["name"].lower() for item in document["components"]}
-    assert {"site", "library", "torch", "prefect"} <= names
-    [library] = [item for item in document["components"] if item["name"] == "library"]
-    assert library["licenses"] == [{"license": {"name": "CC0-1.0"}}]
-    assert text == (tmp_path / "two" / "sbom.cdx.json").read_text()
-
-
-def test_an_unsigned_folder_is_said_to_be_unsigned(
-    run_copy: RealRun, tmp_path: Path, keys: tuple[Path, Path]
-) -> None:
-    judge(run_copy)
-    written = publish(run_copy, tmp_path / "model")
-    assert "not signed" in written.stderr
-    status, findings = check(run_copy, tmp_path / "model")
-    assert (status, [item["severity"] for item in findings]) == (0, ["warning"])
-    status, findings = check(run_copy, tmp_path / "model", "--public-key", str(keys[1]))
-    assert (status, [item["severity"] for item in findings]) == (EXIT_VERIFY_FAILED, ["error"])
-
-
-@pytest.mark.parametrize("damage", ["changed", "added", "missing", "other key", "other record"])
-def test_what_was_changed_in_a_released_folder_is_found(
-    run_copy: RealRun, tmp_path: Path, keys: tuple[Path, Path], damage: str
-) -> None:
-    judge(run_copy)
-    folder = tmp_path / "model"
-    publish(run_copy, folder, "--sign-key", str(keys[0]))
-    public = keys[1]
-    if damage == "changed":
-        weights = folder / "model.safetensors"
-        weights.write_bytes(weights.read_bytes()[:-1] + b"x")
-    elif damage == "added":
-        (folder / "modeling_evil.py").write_text("")
-    elif damage == "missing":
-        (folder / "tokenizer.json").unlink()
-    elif damage == "other key":
-        public = tmp_path / "other.pub.pem"
-        public.write_bytes(
-            Ed25519PrivateKey.generate()
-            .public_key()
-            .public_bytes(
-                serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-            )
-        )
-    else:  # consistent in itself, but not what was registered
-        [name] = run_copy.storage.list_files("registry/tiny-run/versions")
-        record = json.loads(run_copy.storage.read(name))
-        run_copy.storage.write(name, json.dumps({**record, "weights": "0" * 64}).encode())
-    status, findings = check(run_copy, folder, "--public-key", str(public))
-    assert status == EXIT_VERIFY_FAILED
-    assert any(item["severity"] == "error" for item in findings)
-
-
-def test_mistakes_of_a_release_are_one_line(
-    run_copy: RealRun, tmp_path: Path, keys: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    load(run_copy)
-    assert publish(run_copy, tmp_path / "model").exit_code == 1, "nothing is registered"
-    judge(run_copy)
-    taken = tmp_path / "taken"
-    taken.mkdir()
-    (taken / "file").write_text("mine")
-    (tmp_path / "bad.pem").write_text("no key")
-    monkeypatch.setenv("GRISTMILL_SIGNING_KEY", "no key either")
-    for target, arguments in (
-        (taken, ["--sign-key", str(keys[0])]),
-        (tmp_path / "model", ["--sign-key", str(tmp_path / "bad.pem")]),
-        (tmp_path / "model", ["--sign-key", str(keys[1])]),
-        (tmp_path / "model", ["--sign-key", str(tmp_path / "missing.pem")]),
-        (tmp_path / "model", []),
-    ):
-        result = publish(run_copy, target, *arguments)
-        assert result.exit_code == 1
-        assert len(result.stderr.splitlines()) == 1
-        assert not (tmp_path / "model").exists()
-    assert (taken / "file").read_text() == "mine"
 
 
 def test_every_version_is_listed_by_number(run_copy: RealRun) -> None:
