@@ -79,7 +79,16 @@ def show(
 
 @recipe_command
 @click.option("--history", is_flag=True, help="also every decision: who, when, why, from what")
-def list_(recipe: "Recipe", store: "Storage", history: bool, as_json: bool) -> None:
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    metavar="NAME",
+    help="also the value of this metric, such as suite.bias.gap; may be given several times",
+)
+def list_(
+    recipe: "Recipe", store: "Storage", history: bool, metrics: tuple[str, ...], as_json: bool
+) -> None:
     """List the registered versions of a recipe's models, the newest first."""
     from infra.registry.history import load_history
     from views.models.comparison import align_rows
@@ -96,13 +105,21 @@ def list_(recipe: "Recipe", store: "Storage", history: bool, as_json: bool) -> N
             f"no model of {recipe.name} is registered; a recipe with `release` registers them"
         )
         return
-    rows = [["version", "model", "status", "gates", "registered", "run"]]
+    known = {row["name"] for item in listed for row in item.version.metrics}
+    for name in metrics:
+        if name not in known:
+            raise UserError(
+                f"--metric {name}: no version has it; metrics: {', '.join(sorted(known)) or 'none'}"
+            )
+    rows = [["version", "model", "status", "gates", "registered", "run", *metrics]]
     for item in listed:
         version = item.version
+        values = {row["name"]: row["value"] for row in version.metrics}
+        numbers = ["–" if (x := values.get(name)) is None else f"{x:.4g}" for name in metrics]
         passed = len(version.gates) - len(version.failed_gates)
         gates = f"{passed} of {len(version.gates)}"
         cells = [version.model, item.status, gates, version.created, version.run]
-        rows.append([str(version.number), *cells])
+        rows.append([str(version.number), *cells, *numbers])
     click.echo(align_rows(rows))
     for event in events:
         click.echo(str(event))

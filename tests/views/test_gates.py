@@ -207,6 +207,27 @@ def test_the_report_shows_the_gates(run_copy: RealRun) -> None:
     assert 'data-version="1"' in page
     assert page.count('data-passed="false"') == 2
     assert "<code>a&amp;b &lt;= 1</code>" in page
+    assert "data-versions" not in page, "there is one version"
+
+
+def test_metrics_are_shown_by_version(run_copy: RealRun) -> None:
+    panel = "suite.panel.bits_per_byte"
+    first = judge(run_copy)
+    second = judge(run_copy, record=with_late_as_tiny(run_copy))
+    values = [
+        next(row["value"] for row in version.metrics if row["name"] == panel)
+        for version in (first, second)
+    ]
+    record = replace(run_copy.record, versions_registered={"tiny": second.number})
+    page = run_copy.storage.read(build_report(run_copy.storage, record, STEPS)).decode()
+    table = page.partition('data-versions="1,2"')[2].partition("</table>")[0]
+    row = table.partition(f"<code>{panel}</code>")[2].partition("</tr>")[0]
+    assert [f">{value:.4g}</td>" in row for value in values] == [True, True]
+    assert "suite.panel.new.bits_per_byte" not in table, "domains have no row"
+    listed = registry(run_copy, "list", "--metric", panel).stdout.splitlines()
+    assert [line.split()[-1] for line in listed] == [panel, *(f"{x:.4g}" for x in values[::-1])]
+    refused = registry(run_copy, "list", "--metric", "suite.panel.bits")
+    assert (refused.exit_code, panel in refused.stderr) == (1, True)
 
 
 def test_every_version_is_listed_by_number(run_copy: RealRun) -> None:

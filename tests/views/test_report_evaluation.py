@@ -3,9 +3,15 @@
 from typing import Any
 
 from infra.schemas.metrics import METRICS
+from tests.views.real_run import RealRun
 from views.report.page import _environment
 from views.report.sections.memorization import CanaryRow, Memorization, MemorizationRow
-from views.report.sections.models import Models, ReportModel
+from views.report.sections.models import (
+    Models,
+    ReportModel,
+    build_evaluation_table,
+    load_models,
+)
 from views.report.sections.suites import MetricRow, SuiteResults
 
 
@@ -54,6 +60,19 @@ def test_gaps_and_flagged_words_are_explained_where_they_are_shown() -> None:
     assert "-0.5" in page("gap").replace("−", "-")
     assert "Flagged is" in page("flagged")
     assert "prejudice" not in page("accuracy") + page("flagged")
+
+
+def test_bits_per_byte_of_all_held_out_text_have_an_interval(real_run: RealRun) -> None:
+    models = load_models(real_run.storage, real_run.record)
+    first, *rest = build_evaluation_table(models)
+    for model, cell in zip(models, first.cells, strict=True):
+        assert cell.interval is not None
+        assert cell.value == model.bits_per_byte
+        assert cell.interval[0] < model.metrics["bits_per_byte"] < cell.interval[1]
+    assert [cell.interval for row in rest for cell in row.cells if cell.interval] == []
+    page = render("models", Models(models, [], [first], [], []))
+    for cell in first.cells:
+        assert "{:.3f} to {:.3f}".format(*(cell.interval or ())) in page
 
 
 def test_the_loss_of_int8_is_shown_beside_fp32() -> None:

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from markupsafe import Markup
 
 from infra.dataset.dataset import Dataset, try_open_dataset
 from infra.runs.run_records import RunRecord
+from infra.schemas.metrics import read_metrics
 from infra.store.storage import Storage
 from views.report.charts import SMALL, Line, line_chart
 from views.report.formatting import format_float
@@ -43,10 +44,15 @@ SHAPE_KEYS = (
 
 @dataclass(frozen=True)
 class Cell:
-    """A model's bits per byte on some text, and the relative difference to the better baseline."""
+    """A model's bits per byte on some text, and the relative difference to the better baseline.
+
+    Attributes:
+        interval: both ends of the 95 % interval, which is known of all held-out text.
+    """
 
     value: float | None
     delta: float | None
+    interval: tuple[float, float] | None = None
 
     @property
     def css_class(self) -> str:
@@ -88,6 +94,7 @@ class ReportModel:
     shape: Mapping[str, Any] = field(default_factory=dict)
     release: str | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    interval: tuple[float, float] | None = None
     samples: Sequence[Mapping[str, Any]] = ()
     log: Sequence[Mapping[str, Any]] = ()
     formats: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -139,6 +146,14 @@ def load_models(storage: Storage, record: RunRecord) -> list[ReportModel]:
         if evaluated is not None:
             model.metrics = evaluated.stats.get("metrics", entry.metrics)
             model.samples = evaluated.stats.get("samples", ())
+            model.interval = next(
+                (
+                    (row["low"], row["high"])
+                    for row in read_metrics(evaluated).to_pylist()
+                    if row["name"] == "bits_per_byte" and row["low"] is not None
+                ),
+                None,
+            )
         models.append(model)
     return models
 
@@ -216,7 +231,11 @@ def build_evaluation_table(models: Sequence[ReportModel]) -> list[EvaluationRow]
     rated = [model for model in models if model.bits_per_byte is not None]
     if not rated:
         return []
-    rows = [_build_row("", "all held-out text", [model.metrics for model in rated])]
+    overall = _build_row("", "all held-out text", [model.metrics for model in rated])
+    cells = zip(overall.cells, rated, strict=True)
+    rows = [
+        replace(overall, cells=[replace(cell, interval=model.interval) for cell, model in cells])
+    ]
     for group in ("source", "language"):
         rows += _group_rows(group, rated)
     return rows
