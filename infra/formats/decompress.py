@@ -10,6 +10,7 @@ import zstandard
 from infra.formats.zstd_frames import ZSTD
 
 GZIP = b"\x1f\x8b"
+MAX_LAYERS = 3  # of compression
 
 # Compressed bytes that are unpacked at once. The worst ratios are 1,032 (deflate) and 32,768 (zstd), so what
 # a slice unpacks to stays below 128 MB whatever the file was made to do.
@@ -46,8 +47,13 @@ def detect_compression(head: bytes) -> bytes | None:
     return next((magic for magic in (GZIP, ZSTD) if head.startswith(magic)), None)
 
 
-def decompress(chunks: Iterator[bytes], magic: bytes) -> Iterator[bytes]:
-    """Unpack a stream of one or more members (gzip) or frames (zstd), also one that is packed twice.
+def decompress(chunks: Iterator[bytes], magic: bytes, layers: int = MAX_LAYERS) -> Iterator[bytes]:
+    """Unpack a stream of one or more members (gzip) or frames (zstd), also one that is packed again.
+
+    Args:
+        chunks: the stream.
+        magic: its compression, as `detect_compression` returns it.
+        layers: how many compressions are undone; a file can be made that unpacks to itself.
 
     Raises:
         CorruptStreamError: after everything before the damage has been yielded.
@@ -58,9 +64,9 @@ def decompress(chunks: Iterator[bytes], magic: bytes) -> Iterator[bytes]:
         first += piece
         if len(first) >= len(ZSTD):
             break
-    inner = detect_compression(first)
+    inner = detect_compression(first) if layers > 1 else None
     unpacked = itertools.chain([first], unpacked)
-    yield from _decompress_once(unpacked, inner) if inner else unpacked
+    yield from decompress(unpacked, inner, layers - 1) if inner else unpacked
 
 
 def _decompress_once(chunks: Iterator[bytes], magic: bytes) -> Iterator[bytes]:

@@ -97,15 +97,16 @@ def text_array(texts: Sequence[bytes]) -> pa.Array:
 
 
 _ISO_DATE = re.compile(
-    r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:[T ](\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?))?)?)?"
+    r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:[T ](\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d(?::?\d\d)?)?))?)?)?"
 )
+_BASIC_DATE = re.compile(r"(\d{4})(\d\d)(\d\d)(?=[T ]|$)")  # ISO 8601 without hyphens
 
 
 def iso_date(value: object) -> str | None:
     """A date as ISO 8601 text (year, month, day or time of day), or ``None`` if it is not one.
 
     Strings must be ISO 8601 already, to whatever precision; `date` and `datetime` are written out. A
-    whole number of four digits is a year.
+    whole number of four digits is a year, one of eight a day (20240131).
     """
     if isinstance(value, date | datetime):
         return value.isoformat()
@@ -113,7 +114,7 @@ def iso_date(value: object) -> str | None:
         value = str(int(value)) if value == value // 1 else None
     if not isinstance(value, str):
         return None
-    match = _ISO_DATE.fullmatch(value.strip())
+    match = _ISO_DATE.fullmatch(_BASIC_DATE.sub(r"\1-\2-\3", value.strip(), count=1))
     if match is None:
         return None
     year, month, day, time = match.groups()

@@ -7,9 +7,13 @@ from tasks.acquire import table_files
 
 HEAD_BYTES = 512  # of a file or of what it unpacks to, in which its format is detected
 _UNSUPPORTED_MAGIC = {
-    b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x78\x9c": "zlib", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16",
-    b"version https://git-lfs": "a pointer of Git LFS (run git lfs pull)", b"PK\x03\x04": "zip", b"\x04\x22\x4d\x18": "lz4",
-    b"%PDF": "PDF", b"SQLite f": "SQLite", b"FEA1": "Feather V1",
+    b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x5d\x00\x00": "lzma", b"LZIP": "lzip", b"\x1f\x9d": "compress (.Z)",
+    b"\x78\x01": "zlib", b"\x78\x5e": "zlib", b"\x78\x9c": "zlib", b"\x78\xda": "zlib",
+    b"\x04\x22\x4d\x18": "lz4", b"\xff\x06\x00\x00sNaPpY": "snappy",
+    b"PK\x03\x04": "zip", b"PK\x05\x06": "zip", b"7z\xbc\xaf\x27\x1c": "7-Zip", b"Rar!": "RAR",
+    b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"%PDF": "PDF", b"SQLite f": "SQLite", b"FEA1": "Feather V1",
+    b"Obj\x01": "Avro", b"\x89HDF": "HDF5",
+    b"version https://git-lfs": "a pointer of Git LFS (run git lfs pull)",
 }  # fmt: skip
 
 
@@ -46,6 +50,8 @@ def check_unpacked(chunks: Iterator[bytes]) -> Iterator[bytes]:
         raise
     is_table = is_parquet("", head) or is_arrow("", head)
     other = "Parquet or Arrow" if is_table else find_unsupported(head)
+    if decompress.detect_compression(head):
+        other = f"gzip or zstd, {decompress.MAX_LAYERS} times"
     if other:
         message = f"it unpacks to {other}, not JSON lines; unpack it"
         raise decompress.CorruptStreamError("unreadable_file", message)

@@ -49,7 +49,10 @@ def open_parquet(
         TableReadError: if it cannot be read, has no text in the column, or has two of a name.
     """
     try:
-        file = pq.ParquetFile(stream, pre_buffer=False, buffer_size=1 << 20)
+        # Nanoseconds, the default for INT96, wrap around after 2262: 9999-12-31 would be 1816.
+        file = pq.ParquetFile(
+            stream, pre_buffer=False, buffer_size=1 << 20, coerce_int96_timestamp_unit="us"
+        )
         schema = file.schema_arrow
     except _READ_ERRORS as error:
         raise TableReadError(f"not a readable Parquet file: {_first_line(error)}") from None

@@ -6,6 +6,7 @@ import pytest
 
 from tasks.acquire.books.book import Book, BookError
 from tasks.acquire.books.epub import read_epub
+from tasks.acquire.books.xhtml import xhtml_to_text
 from tests.acquire.epubs import ncx, pack, package, page, point, whale
 
 LIMIT = 1 << 20
@@ -332,3 +333,17 @@ def test_a_formula_is_its_alternative_text() -> None:
 def test_control_characters_cost_no_chapter() -> None:
     book = read(whale(ch1_xhtml=page(f"<p>{TEXT}</p><p>One\x01 two\x0bthree&#1;.</p>")))
     assert book.text.startswith(f"{TEXT}\n\nOne two three.")
+
+
+PARAGRAPH = "<p>The ferry left at noon, and nobody on the quay knew when it would come back.</p>"
+
+
+@pytest.mark.parametrize(
+    "declared",
+    ['<div class="toc">{}</div>', '<section epub:type="cover">{}</section>', "<nav>{}</nav>",
+     '<object data="a.svg" type="image/svg+xml">{}</object>'],
+)  # fmt: skip
+def test_an_element_that_is_declared_as_contents_or_cover_may_hold_text(declared: str) -> None:
+    contents = '<ol><li><a href="b.xhtml">The second chapter of the book</a></li></ol>'
+    assert "noon" in xhtml_to_text(page(declared.format(PARAGRAPH)).encode()).text
+    assert xhtml_to_text(page(declared.format(contents)).encode()).text == ""

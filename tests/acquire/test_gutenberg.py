@@ -203,3 +203,46 @@ def test_prose_that_mentions_an_end_is_not_one(mention: str, remaining: int) -> 
     mark = "PROJECT GUTENBERG EBOOK THE FERRY ***"
     text = f"{TITLE}\n{FIELDS}\n*** START OF THE {mark}\n\n{body}\n\n*** END OF THE {mark}\n\n{LICENSE}"
     assert own(text) == body
+
+
+@pytest.mark.parametrize(
+    "end", ["Projekti Gutenbergin kirjan loppu", "Koniec Project Gutenberg", ""]
+)
+@pytest.mark.parametrize(
+    "first", ["This file should be named 1.txt", "*** START: FULL LICENSE ***"]
+)
+def test_a_footer_is_known_by_its_own_words(end: str, first: str) -> None:
+    start = "*** START OF THIS PROJECT GUTENBERG EBOOK X ***"
+    assert own(f"{TITLE}\n{FIELDS}\n{start}\n\n{PROSE}\n\n{end}\n\n{first}\n\n{LICENSE}") == PROSE
+
+
+@pytest.mark.parametrize("mark", ["_End of Project Gutenberg's X_", "[End of the Project Gutenberg Etext]",
+                                  "The End of the Project Gutenberg Etext of X"])  # fmt: skip
+def test_end_marks_in_brackets(mark: str) -> None:
+    start = "*** START OF THIS PROJECT GUTENBERG EBOOK X ***"
+    assert own(f"{TITLE}\n{FIELDS}\n{start}\n\n{PROSE}\n\n{mark}\n") == PROSE
+
+
+def test_small_print_at_the_end_without_an_end_mark() -> None:
+    small_print = "***START**THE SMALL PRINT!**FOR PUBLIC DOMAIN ETEXTS**START***\nWhy?\n*END*THE SMALL PRINT!*END*\n"
+    body = "\n\n".join(PROSE.split("\n\n")[:20])
+    assert own(f"{TITLE}\n{FIELDS}\n{body}\n\n{small_print}") == body
+
+
+def test_a_quoted_mark_with_stars_ends_nothing() -> None:
+    mark = "PROJECT GUTENBERG EBOOK THE FERRY ***"
+    body = f"{PROSE}\n\n*** END OF THE {mark}\n\nstands in every file.\n\n{PROSE}"
+    license_ = f"*** START: FULL LICENSE ***\n\n{LICENSE * 100}\n\n*** END: FULL LICENSE ***\n"
+    text = f"{TITLE}\n{FIELDS}\n*** START OF THE {mark}\n\n{body}\n\n*** END OF THE {mark}\n\n{license_}"
+    assert own(text) == body
+
+
+def test_notes_about_other_editions_are_credits() -> None:
+    credit = "E-text prepared by A. Man\n\nNote: Project Gutenberg also has an HTML version of this\n      file.\n"
+    start = "*** START OF THIS PROJECT GUTENBERG EBOOK X ***"
+    assert own(f"{TITLE}\n{FIELDS}\n{start}\n\n{credit}\n{PROSE}\n") == PROSE
+
+
+def test_an_ebook_of_project_gutenberg_of_australia() -> None:
+    header = f"A Project Gutenberg of Australia eBook\n\n{FIELDS}\nProject Gutenberg of Australia eBooks are free.\n"
+    assert own(f"{header}\n{PROSE}\n") == PROSE

@@ -2,6 +2,7 @@
 
 import json
 import math
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,6 @@ TABLE_ROWS = [f"Row {number}" for number in range(8)]
 
 
 def test_dates_of_a_parquet_file(tmp_path: Path) -> None:
-    from datetime import UTC, date, datetime
-
     days = [date(2020, 1, 2), None]
     times = [datetime(2020, 1, 2, 3, tzinfo=UTC), None]
     path = tmp_path / "a.parquet"
@@ -95,6 +94,13 @@ def test_a_url_that_is_not_utf_8_is_null(tmp_path: Path) -> None:
         (pa.date32(), [19723], ["2024-01-01"]),
         (pa.date64(), [1704067200000], ["2024-01-01"]),
         (pa.binary(), [b"2024-01-01", b"x"], ["2024-01-01", None]),
+        (
+            pa.string(),
+            ["2024-01-01 00:00:00+00", "2024-01-01T00:00:00-0330"],  # as DuckDB writes it
+            ["2024-01-01T00:00:00+00", "2024-01-01T00:00:00-0330"],
+        ),
+        (pa.string(), ["20240131", "20240131T12:00:00Z"], ["2024-01-31", "2024-01-31T12:00:00Z"]),
+        (pa.int32(), [20240131, 20241331], ["2024-01-31", None]),
     ],
 )
 def test_dates_of_any_type_are_read(
@@ -102,6 +108,15 @@ def test_dates_of_any_type_are_read(
 ) -> None:
     table = pa.table({"text": TABLE_ROWS[: len(values)], "date": pa.array(values, kind)})
     assert columns(tmp_path / "a.parquet", table, "date") == dates
+
+
+def test_dates_far_ahead_in_the_old_type_of_spark_do_not_wrap_around(tmp_path: Path) -> None:
+    dates = [datetime(9999, 12, 31, tzinfo=UTC), datetime(2024, 1, 1, tzinfo=UTC)]
+    path = tmp_path / "a.parquet"
+    table = pa.table({"text": TABLE_ROWS[:2], "date": pa.array(dates, pa.timestamp("us"))})
+    pq.write_table(table, path, use_deprecated_int96_timestamps=True)
+    kept, _ = read(path, date_column="date")
+    assert kept["date"].to_pylist() == ["9999-12-31T00:00:00", "2024-01-01T00:00:00"]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """EPUB 2 and 3: a book's metadata, its chapters in reading order, and their titles."""
 
 import posixpath
-import re
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from lxml import etree
 
 from tasks.acquire.books.book import Book, BookError
 from tasks.acquire.books.toc import TocEntry, nav_entries, ncx_entries, resolve_href, toc_chapters
-from tasks.acquire.books.xhtml import XhtmlText, xhtml_to_text
+from tasks.acquire.books.xhtml import PROSE_MIN_CHARS, XhtmlText, is_prose, xhtml_to_text
 from tasks.acquire.document_builder import iso_date
 
 # Algorithms that scramble embedded fonts only (EPUB OCF, resource obfuscation; Adobe's own).
@@ -26,19 +25,12 @@ TOC_LINK_FRACTION = 0.8
 # ... provided that it has this many characters in links.
 TOC_MIN_LINK_CHARS = 100
 
-# A document that is declared as cover or contents is left out, unless it has a paragraph of text with
-# this many characters outside links.
-PROSE_MIN_CHARS = 60
-
 _SKIPPED_GUIDE = frozenset(("cover", "toc", "loi", "lot"))
 # Of EPUB 3, EPUB 2, and (deprecated) OEB 1.2; the last two are wrong, but not ambiguous.
 _CONTENT_TYPES = frozenset(
     ("", "application/xhtml+xml", "text/html", "application/x-dtbook+xml", "text/x-oeb1-document",
      "text/xml", "application/xml")
 )  # fmt: skip
-_SENTENCE_END = re.compile(
-    r"[.!?\u2026\u3002\uff01\uff1f\u0964\u061f]['\"\u2019\u201d\u00bb)]*\s*$"
-)
 _ENCRYPTED_FLAG = 0x1  # bit 0 of a zip member's flags
 
 
@@ -283,10 +275,7 @@ def _read_chapters(
 def _has_prose(page: XhtmlText) -> bool:
     """Whether a document has a sentence outside links."""
     unlinked = len(page.text) - page.link_chars
-    return unlinked >= PROSE_MIN_CHARS and any(
-        len(paragraph) >= PROSE_MIN_CHARS and _SENTENCE_END.search(paragraph)
-        for paragraph in page.text.split("\n")
-    )
+    return unlinked >= PROSE_MIN_CHARS and any(map(is_prose, page.text.split("\n")))
 
 
 def _record_loss(book: Book, path: str, error: BookError) -> None:

@@ -10,6 +10,9 @@ MAX_HEADER_LINES = 600
 # A header without an end mark has its fields within this many lines.
 MAX_UNMARKED_HEADER_LINES = 80
 
+# ... with at most this many paragraphs of other text between them.
+MAX_HEADER_GAP_PARAGRAPHS = 6
+
 # Its first paragraph, the title, has at most this many.
 MAX_TITLE_LINES = 12
 
@@ -23,14 +26,18 @@ MAX_LINE_BEFORE_END = 30
 MAX_FOOTER_GAP_LINES = 40
 
 _NAME = r"(?:the\s+|this\s+)?(?:copyrighted\s+)?project\s+gutenberg"
-_CUES = ("gutenberg", "small print", "full license", "dieses etext")
+_CUES = (
+    "gutenberg", "small print", "full license", "dieses etext", "this file should be named",
+    "updated editions will",
+)  # fmt: skip
 _START = re.compile(rf"\s*\*{{2,}}\s*start\s+of\s+{_NAME}", re.I)
+_SMALL_PRINT_START = re.compile(r"\s*\*+\s*START\s*\*+\s*THE SMALL PRINT", re.I)
 _SMALL_PRINT_END = re.compile(r"\s*\*+\s*END\s*\*?\s*THE SMALL PRINT", re.I)
 _STARRED_END = re.compile(rf"\s*\*{{2,}}\s*(?:end\s+of\s+{_NAME}|END:\s*FULL\s+LICENSE)", re.I)
 # "End of Project Gutenberg's X", "Ende dieses Projekt Gutenberg Etextes", "Fin de ce Projet Gutenberg".
 _END = re.compile(
-    rf"\s*(?:\*+\s*|this\s+is\s+the\s+)?(?:"
-    rf"end\s+of\s+{_NAME}(?:['’]s\b|(?:-?tm)?(?:['’]s)?\s+(?:e-?books?|e-?texts?|edition|text)\b)"
+    rf"\s*(?:[*_\[(]+\s*)?(?:"
+    rf"(?:(?:this\s+is\s+)?the\s+)?end\s+of\s+{_NAME}(?:['’]s\b|(?:-?tm)?(?:['’]s)?\s+(?:e-?books?|e-?texts?|edition|text)\b)"
     rf"|ende\s+dieses\s+e-?text(?:es)?\b|this\s+is\s+a\s+copyrighted\s+{_NAME}\s+e-?(?:text|book)\b"
     rf"|(?:end|ende|fin|fine|fim|einde|slut|slutet)\s+(?:[\w'’]+\s+){{0,4}}?"
     rf"(?:projekt|projet|proyecto|progetto|proje[ck]?to|project)\s+gutenberg)",
@@ -39,8 +46,15 @@ _END = re.compile(
 _FOOTER = re.compile(
     r"gutenberg|small print|\be-?(?:text|book)s?\b|this file should be named|full license", re.I
 )
+# How footers go on, whatever language their end mark is in, if there is one.
+_FOOTER_START = re.compile(
+    r"\s*\**\s*(?:this file should be named\s|updated editions will replace the previous one"
+    r"|start:\s+full\s+license)",
+    re.I,
+)
 _HEADER = re.compile(
-    rf"\s*\**\s*(?:{_NAME}\s+(?:e-?book|e-?text|etext|edition)\b|project\s+gutenberg['’]s\s)", re.I
+    rf"\s*\**\s*(?:(?:a\s+)?{_NAME}\s+(?:of\s+australia\s+)?(?:e-?book|e-?text|etext|edition)\b|project\s+gutenberg['’]s\s)",
+    re.I,
 )
 _TITLE_LINE = re.compile(
     r"\s*\**\s*(?:the\s+)?project\s+gutenberg(?:['’]s|\s+e-?(?:book|text)\s+of)\s+"
@@ -58,6 +72,7 @@ _CREDIT = re.compile(
     r"(?:produced|prepared|scanned|transcribed|digiti[sz]ed|typed|created|proofread)"
     r"(?:\s+and\s+\w+)*\s+(?:by|from|in)\b"
     r"|\s*(?:credits|html version by|character set for html)\s*:?"
+    r"|\s*note:\s+(?:project gutenberg also has|images of the original pages are available)"
     r"|\s*this e-?(?:text|book) is in \w+\.?\s*$|\s*we are releasing two versions of this",
     re.I,
 )
@@ -150,8 +165,8 @@ def strip_boilerplate(lines: Sequence[str]) -> StrippedText:
                 begin = number + 1
                 headers_since_end = False
                 first_body = number if first_body is None else first_body
-        elif begin is not None and _is_end(lines, number):
-            spans.append((begin, number))
+        elif begin is not None and (end := _body_end(lines, begin, number)) is not None:
+            spans.append((begin, end))
             begin = None
             headers_since_end = False
         elif begin is None and _HEADER.match(line):
@@ -173,31 +188,60 @@ def _starts_with_header(lines: Sequence[str]) -> bool:
         return False
     for number, line in enumerate(lines[:MAX_HEADER_LINES]):
         if _START.match(line) or _SMALL_PRINT_END.match(line):
-            return True
+            return _is_followed_by_text(lines, number)
         if _is_end(lines, number):  # a short book whose small print was moved to the end
             return False
     return False
 
 
+def _is_followed_by_text(lines: Sequence[str], number: int) -> bool:
+    """Whether lines that are not of a footer follow."""
+    return any(line.strip() and not _FOOTER.search(line) for line in lines[number + 1 :])
+
+
+def _body_end(lines: Sequence[str], begin: int, number: int) -> int | None:
+    """Where the body that begins at `begin` ends if `number` is the first line of what follows it."""
+    if _is_end(lines, number):
+        return number
+    if _SMALL_PRINT_START.match(lines[number]):
+        ends = (n for n in range(number, len(lines)) if _SMALL_PRINT_END.match(lines[n]))
+        last = next(ends, None)
+        is_moved = last is not None and not _is_followed_by_text(lines, last)
+        return number if is_moved else None
+    if not _FOOTER_START.match(lines[number]) or (number and lines[number - 1].strip()):
+        return None
+    # An end mark in a language that is not known is the paragraph before.
+    end = number
+    while end > begin and not lines[end - 1].strip():
+        end -= 1
+    start = end
+    while start > begin and lines[start - 1].strip():
+        start -= 1
+    is_mark = end - start <= MAX_END_LINES and any(
+        "gutenberg" in line.lower() for line in lines[start:end]
+    )
+    return start if is_mark else end
+
+
 def _is_end(lines: Sequence[str], number: int) -> bool:
     """Whether a line ends a work: with stars, or as a short paragraph that a footer follows."""
-    if _STARRED_END.match(lines[number]):
-        return True
+    has_stars = _STARRED_END.match(lines[number]) is not None
     inside = number > 0 and len(lines[number - 1].strip()) > MAX_LINE_BEFORE_END
-    if inside or not _END.match(lines[number]):
+    if not has_stars and (inside or not _END.match(lines[number])):
         return False
     after = number
     while after < len(lines) and lines[after].strip():
         after += 1
-    if after - number > MAX_END_LINES:
+    if not has_stars and after - number > MAX_END_LINES:
         return False
-    following = [line for line in lines[after:] if line.strip()][: MAX_FOOTER_GAP_LINES + 1]
-    for index, line in enumerate(following):
+    following = [line for line in lines[after:] if line.strip()]
+    near = following if has_stars else following[: MAX_FOOTER_GAP_LINES + 1]
+    for index, line in enumerate(near):
         if _STARRED_END.match(line) or _END.match(line):  # text between two marks is the book's
             return all(map(_FOOTER.search, following[:index]))
-        if _HEADER.match(line):
+        if _HEADER.match(line) or _START.match(line) or (has_stars and _FOOTER_START.match(line)):
             return True
-    return len(following) <= MAX_FOOTER_GAP_LINES or any(map(_FOOTER.search, following))
+    return has_stars or len(near) <= MAX_FOOTER_GAP_LINES or any(map(_FOOTER.search, near))
 
 
 def _unmarked_header_end(lines: Sequence[str]) -> int:
@@ -210,6 +254,7 @@ def _unmarked_header_end(lines: Sequence[str]) -> int:
     if start == len(lines) or not _HEADER.match(lines[start]):
         return 0
     end = position = start
+    gap = 0
     while position < min(len(lines), MAX_UNMARKED_HEADER_LINES):
         paragraph_end = position
         while paragraph_end < len(lines) and lines[paragraph_end].strip():
@@ -217,13 +262,14 @@ def _unmarked_header_end(lines: Sequence[str]) -> int:
         paragraph = lines[position:paragraph_end]
         if position == start and len(paragraph) > MAX_TITLE_LINES:
             return 0
-        if _is_end(lines, position):
+        gap += 1
+        if gap > MAX_HEADER_GAP_PARAGRAPHS or _body_end(lines, end, position) is not None:
             break
         fields = [match for line in paragraph if (match := _FIELD.fullmatch(line.rstrip()))]
         is_field = any(match["key"].lower().strip() in _HEADER_FIELDS for match in fields)
         about = any(_FOOTER.search(line) for line in paragraph)
         if paragraph and (is_field or about or position == start):
-            end = paragraph_end
+            end, gap = paragraph_end, 0
         position = paragraph_end + 1
     return end
 

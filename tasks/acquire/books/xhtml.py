@@ -22,20 +22,33 @@ _BLOCK_TAGS = frozenset(
 _LINE_TAGS = frozenset("li tr caption option".split())
 # Elements without prose. `rt` and `rp` repeat the text in another script.
 _SKIPPED_TAGS = frozenset(
-    "script style head template noscript svg math audio video canvas iframe object embed rt rp "
-    "nav button input select textarea".split()
+    "script style head template noscript svg math audio video canvas iframe embed rt rp "
+    "button input select textarea".split()
 )
-_SKIPPED_TYPES = frozenset(("pagebreak", "noteref", "toc", "landmarks", "page-list", "cover"))
-# Project Gutenberg's class for its header and license, and DocBook's for contents.
-_SKIPPED_CLASSES = frozenset(("pg-boilerplate", "toc"))
+_SKIPPED_TYPES = frozenset(("pagebreak", "noteref"))
+_SKIPPED_CLASSES = frozenset(("pg-boilerplate",))  # Project Gutenberg's, for its header and license
+# Contents and cover (`toc` is DocBook's class), and what stands for an object: no text unless it holds prose.
+_LIST_TAGS = frozenset(("nav", "object"))
+_LIST_TYPES = frozenset(("toc", "landmarks", "page-list", "cover"))
+_LIST_CLASSES = frozenset(("toc",))
 _HEADING_TAGS = frozenset(("h1", "h2", "h3", "h4"))
 
+# Shorter text in what is declared as cover or contents is a title or an entry.
+PROSE_MIN_CHARS = 60
+_SENTENCE_END = re.compile(
+    r"[.!?\u2026\u3002\uff01\uff1f\u0964\u061f]['\"\u2019\u201d\u00bb)]*\s*$"
+)
 _RESOURCE_LIMIT = 114  # lxml.etree.ErrorTypes.ERR_RESOURCE_LIMIT
 _SPACE = re.compile(r"[ \t\n\r\f]+")
 _INVISIBLE = re.compile("[\u00ad\u200b\ufeff]")
 _ENTITY = re.compile(rb"&([A-Za-z][A-Za-z0-9]{1,30});")
 _XML_ENTITIES = frozenset((b"amp", b"lt", b"gt", b"quot", b"apos"))
 _XML_DECLARATION = re.compile(r"\s*<\?xml[^>]*\?>")
+
+
+def is_prose(paragraph: str) -> bool:
+    """Whether a paragraph is a sentence of at least `PROSE_MIN_CHARS` characters."""
+    return len(paragraph) >= PROSE_MIN_CHARS and _SENTENCE_END.search(paragraph) is not None
 
 
 @dataclass
@@ -154,13 +167,23 @@ def _formula_text(math: etree._Element) -> str:
 
 
 def _is_skipped(element: etree._Element) -> bool:
-    if _tag_name(element) in _SKIPPED_TAGS or element.get("hidden") is not None:
+    name = _tag_name(element)
+    if name in _SKIPPED_TAGS or element.get("hidden") is not None:
         return True
     types = (element.get(f"{_EPUB_OPS}type") or element.get("epub:type") or "").split()
-    return not (
-        _SKIPPED_TYPES.isdisjoint(types)
-        and _SKIPPED_CLASSES.isdisjoint(element.get("class", "").split())
+    classes = element.get("class", "").split()
+    if not (_SKIPPED_TYPES.isdisjoint(types) and _SKIPPED_CLASSES.isdisjoint(classes)):
+        return True
+    is_list = name in _LIST_TAGS or not (
+        _LIST_TYPES.isdisjoint(types) and _LIST_CLASSES.isdisjoint(classes)
     )
+    return is_list and not _holds_prose(element)
+
+
+def _holds_prose(element: etree._Element) -> bool:
+    """Whether an element has a paragraph, outside links, that `is_prose`."""
+    texts = (item.text or "" for item in element.iter("{*}p", "{*}blockquote", "{*}pre"))
+    return any(is_prose(" ".join(text.split())) for text in texts)
 
 
 class _TextBuilder:
