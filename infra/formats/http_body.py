@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from infra.formats.zstd_frames import HEADER_BYTES, ZSTD, skippable_bytes
 
 _CHUNK_HEAD = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?\r?\n")
+_CHUNKS_END = b"\r\n0\r\n\r\n"
 _TRAILER = re.compile(rb"(?:[!-9;-~]+:[^\r\n]*\r?\n)*\r?\n")  # follows the last chunk
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")  # does not occur in text
 _BUFFER_SIZE = 1 << 16
@@ -14,7 +15,7 @@ _ZSTD_BUFFER_SIZE = 1 << 10  # a byte of zstd may expand to thousands
 _GZIP, _ZLIB, _RAW = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
 _ENCODINGS = frozenset(("gzip", "deflate", "br", "zstd"))
 _NO_ENCODING = frozenset(("identity", "none", "chunked", "aws-chunked", "utf-8", "binary", "8bit"))
-_MAX_UNNAMED = 3  # layers of compression that no header names
+_MAX_UNNAMED = 3  # layers of encoding that no header names
 _MAGIC = {"gzip": b"\x1f\x8b", "zstd": ZSTD}
 
 
@@ -40,9 +41,10 @@ def decode_body(
     """Remove the transfer and content encodings of a body.
 
     Many archives contain decoded bodies under headers that still name the encoding, bodies under
-    names that are no encoding (``UTF-8``, ``none``), and compressed ones under no name. So the bytes
-    decide: a body without any sign of the encoding is returned unchanged, and one that is gzip or
-    zstd is decompressed, whatever its headers say.
+    names that are no encoding (``UTF-8``, ``none``), and encoded ones under no name or a wrong one. So
+    the bytes decide: a body without any sign of the encoding is returned unchanged, and one that is
+    gzip, zstd, in chunks to its end, or deflate or brotli of a text, is decoded whatever its headers
+    say.
 
     Args:
         body: as archived.
@@ -66,13 +68,15 @@ def decode_body(
         except BodyTruncatedError as error:
             cut, body = error, error.data
     for _ in range(_MAX_UNNAMED):
-        name = next((name for name, magic in _MAGIC.items() if body.startswith(magic)), "")
-        if not name or (max_bytes is not None and len(body) > max_bytes):
+        if max_bytes is not None and len(body) > max_bytes:
             break
         try:
-            body = _decompress(body, name, max_bytes)
+            decoded = _decode_unnamed(body, max_bytes)
         except BodyTruncatedError as error:
-            cut, body = error, error.data
+            cut, decoded = error, error.data
+        if decoded is None:
+            break
+        body = decoded
     unknown = [name for name in names if name and name not in {*_ENCODINGS, *_NO_ENCODING}]
     if unknown and _CONTROL.search(body[:_BUFFER_SIZE]):
         raise BodyDecodeError(f"unknown content encoding {unknown[0]!r}")
@@ -85,6 +89,27 @@ def _remove_encoding(body: bytes, name: str, max_bytes: int | None) -> bytes:
     if name in ("chunked", "aws-chunked"):
         return dechunk(body)
     return _decompress(body, name, max_bytes) if name in _ENCODINGS else body
+
+
+def _decode_unnamed(body: bytes, max_bytes: int | None) -> bytes | None:
+    """Remove one encoding that no header names; ``None`` if there is no sign of any."""
+    name = next((name for name, magic in _MAGIC.items() if body.startswith(magic)), None)
+    if name is not None:
+        return _decompress(body, name, max_bytes)
+    if body.endswith(_CHUNKS_END) and _CHUNK_HEAD.match(body):
+        try:
+            return dechunk(body)
+        except BodyTruncatedError:
+            return None
+    if _CONTROL.search(body[:_BUFFER_SIZE]):
+        for name in ("deflate", "br"):  # without a magic number, but random bytes unpack to no text
+            try:
+                decoded = _decompress(body, name, max_bytes)
+            except BodyDecodeError:
+                continue
+            if decoded and decoded != body and _is_text(decoded):
+                return decoded
+    return None
 
 
 def dechunk(body: bytes) -> bytes:
@@ -133,6 +158,8 @@ def _is_text(body: bytes) -> bool:
 
 
 def _decompress(body: bytes, name: str, max_bytes: int | None) -> bytes:
+    if name == "deflate" and body.startswith(tuple(_MAGIC.values())):
+        return body  # no stream of deflate begins so
     magic = _MAGIC.get(name)
     is_skippable = name == "zstd" and skippable_bytes(body[:HEADER_BYTES]) is not None
     if not body or (magic is not None and not body.startswith(magic) and not is_skippable):

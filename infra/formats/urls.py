@@ -6,6 +6,8 @@ from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 import idna
 
+from infra.formats.web_encodings import encode_as_browser
+
 # A longer URL is not followed: it is a crawler trap far more often than a page. RFC 9110 recommends
 # at least 8,000 characters, the sitemap protocol allows 2,048.
 MAX_URL_LENGTH = 2048
@@ -39,7 +41,7 @@ def _escape(text: str, allowed: frozenset[int], encoding: str = "utf-8") -> str:
     if encoding == "utf-8":
         raw = text.encode("utf-8", "surrogatepass")
     else:
-        raw = text.encode(encoding, _REFERENCES)
+        raw = encode_as_browser(text, encoding, _REFERENCES)
     out = bytearray()
     at = 0
     while at < len(raw):

@@ -118,6 +118,17 @@ def decode_as_browser(data: bytes, encoding: str) -> str:
     return text.translate(table) if any(chr(char) in text for char in table) else text
 
 
+def encode_as_browser(text: str, encoding: str, errors: str) -> bytes:
+    """The inverse of `decode_as_browser`: the query of a link goes out in its page's encoding."""
+    known = webencodings.lookup(encoding)
+    if known is None:
+        return text.encode(encoding, errors)
+    table = _TRANSLATIONS.get(encoding) or {}
+    written = {new: old for old, new in table.items() if new != ord(REPLACEMENT)}
+    data: bytes = known.codec_info.encode(text.translate(written), errors)[0]
+    return data
+
+
 def _handle_single_byte(error: UnicodeError) -> tuple[str, int]:
     """A byte that Python's table lacks: a C1 control, or one character that was added later."""
     assert isinstance(error, UnicodeDecodeError)

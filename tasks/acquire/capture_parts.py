@@ -11,7 +11,7 @@ from infra.dataset.ledger import Verdict, verdict_table
 from infra.dataset.stage import PartResult
 from infra.formats import warc
 from infra.schemas.captures import CAPTURE_SCHEMA, WARC_SUFFIX
-from tasks.acquire.http_response import link_license
+from tasks.acquire.http_response import content_type, link_license
 from tasks.acquire.source import STAGE_NAME
 
 # Captures in a part: enough to keep parts few, few enough to spread a small site over the workers.
@@ -92,7 +92,7 @@ class CapturePartWriter:
                 "id": identity,
                 "url": url,
                 "status": capture.status,
-                "content_type": capture.get_header("Content-Type"),
+                "content_type": content_type(capture),
                 "content_language": capture.get_header("Content-Language"),
                 "robots_tag": ", ".join(robots) or None,
                 "license_hint": link_license(capture),

@@ -3,6 +3,7 @@
 import re
 
 from infra.dataset.ledger import Verdict, dropped, failed
+from infra.formats.media_type import media_type
 from infra.formats.warc import Capture
 
 HTML_TYPES = frozenset({"text/html", "application/xhtml+xml"})
@@ -12,19 +13,19 @@ _SNIFF_BYTES = 1024  # bytes searched where a server sends no Content-Type
 _LICENSE_LINK = re.compile(r"<([^<>]+)>\s*;[^,]*\brel\s*=\s*\"?[^\";,]*\blicense\b", re.I)
 
 
-def media_type(content_type: str | None) -> str:
-    """The media type of a Content-Type header, lower case, without parameters."""
-    return (content_type or "").split(";")[0].strip().lower()
+def content_type(capture: Capture) -> str | None:
+    """The Content-Type of a response: several headers are one, separated by commas."""
+    return ", ".join(capture.get_all_headers("Content-Type")) or None
 
 
-def is_supported_type(content_type: str | None) -> bool:
+def is_supported_type(header: str | None) -> bool:
     """Whether a response of this Content-Type, or of none, can be a capture."""
-    return media_type(content_type) in {"", "text/plain", *HTML_TYPES}
+    return media_type(header) in {"", "text/plain", *HTML_TYPES}
 
 
 def is_html(capture: Capture) -> bool:
     """Whether a capture is a web page, by its Content-Type or, without one, by its first bytes."""
-    kind = media_type(capture.get_header("Content-Type"))
+    kind = media_type(content_type(capture))
     if kind:
         return kind in HTML_TYPES
     return _LOOKS_LIKE_HTML.search(capture.payload[:_SNIFF_BYTES]) is not None
@@ -43,12 +44,12 @@ def classify_response(capture: Capture, max_bytes: int) -> Verdict:
         return failed(f"http_{capture.status}")
     if capture.decode_error is not None:
         return failed("bad_encoding", error=capture.decode_error)
-    content_type = media_type(capture.get_header("Content-Type"))
-    if not is_supported_type(content_type):
-        return dropped("content_type", content_type=content_type)
+    kind = media_type(content_type(capture))
+    if not is_supported_type(kind):
+        return dropped("content_type", content_type=kind)
     if len(capture.payload) > max_bytes:
         return failed("too_large", limit=max_bytes)
-    if not content_type and not is_html(capture):
+    if not kind and not is_html(capture):
         return dropped("content_type", content_type=None)
     return Verdict()
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from infra.formats.characters import clean_markup, is_blank, remove_control_characters
 from infra.formats.charset import decode_page
+from infra.formats.media_type import media_type
 from tasks.extract.furniture import remove_furniture
 from tasks.extract.metadata import Metadata, license_name, normalize_language_tag, read_metadata
 
@@ -54,9 +55,8 @@ def extract_page(request: ExtractRequest, engine: str) -> ExtractedPage:
             engines: one would lose the rest of the page, the other takes minutes.
     """
     decoded = decode_page(request.payload, request.content_type)
-    kind = (request.content_type or "").split(";")[0].strip().lower()
     metadata = Metadata()
-    if kind == _PLAIN_TEXT:
+    if media_type(request.content_type) == _PLAIN_TEXT:
         text = remove_control_characters(decoded.text)
     else:
         from lxml import html as lxml_html

@@ -1,7 +1,10 @@
 """Links and robots directives of a page."""
 
+from urllib.parse import unquote_to_bytes
+
 import pytest
 
+from infra.formats.web_encodings import decode_as_browser, encode_as_browser, find_encoding
 from tasks.acquire.web.page import (
     forbids_follow,
     forbids_index,
@@ -80,6 +83,30 @@ def encoded_link(declared: str, codec: str) -> list[str]:
 )
 def test_queries_are_in_the_encoding_of_the_page(declared: str, codec: str, query: str) -> None:
     assert encoded_link(declared, codec) == [f"http://h/%D1%84?{query}"]
+
+
+@pytest.mark.parametrize(
+    ("declared", "word", "query"),
+    [
+        ("windows-874", "\u0e44\u0e17\u0e22", "%E4%B7%C2"),
+        ("x-mac-cyrillic", "\u0437\u0435\u043c\u043b\u044f", "%E7%E5%EC%EB%DF"),
+        ("iso-8859-8-i", "\u05e9\u05dc\u05d5\u05dd", "%F9%EC%E5%ED"),
+        ("euc-kr", "\ub620\ubc29", "%8Cc%B9%E6"),
+        ("shift_jis", "\u2460\uff5e", "%87@%81%60"),
+        ("euc-jp", "\uff5e", "%A1%C1"),
+        ("gb2312", "\u9555", "%E9F"),
+    ],
+)
+def test_queries_are_in_the_encoding_that_browsers_mean(
+    declared: str, word: str, query: str
+) -> None:
+    text = decode_as_browser(unquote_to_bytes(query), find_encoding(declared) or "")
+    assert text == word
+    body = encode_as_browser(
+        f"<p>{word * 20}</p><a href='/?q={word}'>a</a>", find_encoding(declared) or "", "strict"
+    )
+    parsed = parse_page(body, URL, f"text/html; charset={declared}", "gristmill")
+    assert parsed.links == (f"http://h/?q={query}",)
 
 
 @pytest.mark.parametrize("depth", [300, 2000])

@@ -248,6 +248,20 @@ def test_responses_with_bare_line_feeds_are_pages(tmp_path: Path) -> None:
     assert raw.table()["content_type"].to_pylist() == ["text/html"]
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [b"Content-Type: text/html, text/html", b"Content-Type: text/html:charset=utf-8", b"Content-Type: html",
+     b"Content-Type: text/plain\r\nContent-Type: text/html"],
+)  # fmt: skip
+def test_a_content_type_that_browsers_understand_is_a_page(tmp_path: Path, headers: bytes) -> None:
+    block = b"HTTP/1.1 200 OK\r\n" + headers + b"\r\n\r\n<html><a href=/x>A page.</a></html>"
+    path = tmp_path / "a.warc.gz"
+    path.write_bytes(
+        gzip.compress(record("response", "http://h.example/", block, "application/http"))
+    )
+    assert acquired(tmp_path / "store", path).counts.kept == 1
+
+
 def test_pages_that_are_cut_by_a_limit_of_the_parser_say_so(tmp_path: Path) -> None:
     deep = b"<p>text" + b"<b>" * 5000 + b"<a href=/x>x</a>"
     path = tmp_path / "a.warc.gz"

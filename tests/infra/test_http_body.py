@@ -195,3 +195,26 @@ def test_chunks_of_amazon() -> None:
     assert decode_body(signed, None, "aws-chunked", None) == b"hello"
     assert decode_body(gzip.compress(TEXT), None, "gzip,aws-chunked", None) == TEXT
     assert decode_body(TEXT, None, "aws-chunked", None) == TEXT
+
+
+@pytest.mark.parametrize("name", [None, "identity", "gzip"])
+@pytest.mark.parametrize(
+    "body",
+    [DEFLATED, DEFLATED[2:-4], brotli.compress(TEXT),
+     *(chunked(data, 90).replace(b"X: y\r\n", b"") for data in (TEXT, gzip.compress(TEXT)))],
+)  # fmt: skip
+def test_bodies_in_an_encoding_that_no_header_names(name: str | None, body: bytes) -> None:
+    assert decode_body(body, None, name, None) == TEXT
+
+
+def test_gzip_under_the_label_of_deflate() -> None:
+    assert decode_body(gzip.compress(TEXT), None, "deflate", None) == TEXT
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["caf\u00e9".encode("utf-16"), b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 9, b"5\r\nis not one\r\n0\r\n\r\n",
+     b"x^2 + 1", b"a\x01b", bytes(range(256))],
+)  # fmt: skip
+def test_what_is_in_no_encoding_stays_as_it_is(body: bytes) -> None:
+    assert decode_body(body, None, None, None) == body

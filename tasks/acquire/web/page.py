@@ -11,7 +11,7 @@ from infra.dataset.ledger import Verdict, dropped, failed
 from infra.formats.charset import decode_page
 from infra.formats.urls import canonicalize_url, redirect_target
 from infra.formats.warc import Capture
-from tasks.acquire.http_response import REDIRECT_STATUSES, classify_response, is_html
+from tasks.acquire.http_response import REDIRECT_STATUSES, classify_response, content_type, is_html
 
 log = logging.getLogger(__name__)
 
@@ -97,9 +97,9 @@ def judge_response(
         return verdict, Page()
     page = Page(directives=parse_directives(capture.get_all_headers("X-Robots-Tag"), product_token))
     if is_html(capture):
-        content_type = capture.get_header("Content-Type")
+        header = content_type(capture)
         try:
-            page = parse_page(capture.payload, url, content_type, product_token, page.directives)
+            page = parse_page(capture.payload, url, header, product_token, page.directives)
         except Exception as error:
             # One page must not end a crawl, and a page whose robots tags cannot be read is not kept.
             log.exception("reading %s", url)
@@ -162,11 +162,7 @@ def _meta_directives(root: Any, product_token: str) -> tuple[str, ...]:
 
 
 def _query_encoding(name: str) -> str:
-    """The codec in which a page's queries are sent: its own, but UTF-8 for UTF-16 and UTF-32."""
-    try:
-        "".encode(name)
-    except LookupError:
-        return "utf-8"
+    """The encoding in which a page's queries are sent: its own, but UTF-8 for UTF-16 and UTF-32."""
     return "utf-8" if name.startswith("utf") else name
 
 
