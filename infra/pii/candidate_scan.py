@@ -174,7 +174,7 @@ def _number_bounds(data: Bytes, start: int, i: int, end: int, table: U8) -> tupl
             digits += 1
             separators = 0
             last = at
-        elif _is_separator(char) and separators < 2:
+        elif _is_separator(char) and separators < 3:
             separators += 1
             dots += char == 0x2E
         elif char != IGNORED:

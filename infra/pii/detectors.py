@@ -74,7 +74,7 @@ _HEADING = re.compile(r"\.?(?: +|\t+)[A-Z]|\. ")
 # No document numbers its sections higher; most addresses have a higher part.
 _MAX_SECTION_NUMBER = 30
 
-_GROUP_SEPARATOR = r"(?:[ .\-/]|\) ?|\)-| ?\()?"
+_GROUP_SEPARATOR = r"(?: [\-/] |[ .\-/]|\) ?|\)-|[ -]?\()?"  # 030 - 123, (030) 123, +49-(0)30
 _INTERNATIONAL = re.compile(
     # +44 20 7946 0958, and 0044 20 7946 0958 in groups
     rf"(?:\+\(?|(?<!\d)(?<!\d )00(?=[1-9]\d{{0,2}}[ .\-/](?:\(0?\)? ?)?[1-9]))[1-9](?:{_GROUP_SEPARATOR}\d){{6,14}}(?!\d)",
@@ -94,6 +94,7 @@ _NATIONAL = re.compile(
 _PAIRS = re.compile(r"\d\d(?:[ .-]\d\d)+")
 _MAX_LIST_STEP = 10  # 01 02 03 04 05 counts, and so does 05 15 25 35 45
 _LABELED = re.compile(rf"\(?\d(?:{_GROUP_SEPARATOR}\d){{6,14}}(?!\d)", re.ASCII)
+_EXTENSION = re.compile(r"[xX]\d")  # 212-555-0187x12
 _LAST_WORD = re.compile(r"[^\W\d_]+\Z")
 _LABEL_SUFFIXES = ("no", "nr", "number", "us", "us at")  # call us at ...
 _DATE = re.compile(r"(?:19|20)\d\d[-/. ]\d\d?[-/. ]\d\d?")
@@ -131,7 +132,7 @@ def _is_delimited(text: str, start: int, end: int) -> bool:
         return False
     if len(before) == 2 and before[-1] in ".,-/" and before[0].isdigit():
         return False
-    if after and (_is_alnum(after[0]) or after.startswith("_")):
+    if after and (_is_alnum(after[0]) or after.startswith("_")) and not _EXTENSION.match(after):
         return False
     return not (len(after) == 2 and after[0] in ".,-/" and after[1].isdigit())
 

@@ -26,6 +26,7 @@ _LOOKALIKES = {
     # Minus signs, the Japanese sound mark for a dash, dots in the middle of the line.
     "-": "\u02d7\u2043\u2212\u30fc\uff70\u00b7\u2024\u2027\u2219\u22c5\u30fb",
     "/": "\u2044\u2215",
+    "'": "\u2018\u2019\u02bc",  # apostrophes and quotation marks, as in o\u2019brien
 }
 _COMPATIBLE = ("<wide>", "<small>", "<font>", "<narrow>")  # forms of one character
 _COMPATIBLE_BLOCKS = (range(0x2100, 0x2150), range(0xFE50, 0xFE70), range(0xFF01, 0xFFEF),

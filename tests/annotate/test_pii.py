@@ -32,6 +32,11 @@ def test_email_addresses(text: str, frame: str) -> None:
     assert detect(frame.format(text)) == [("email", text)]
 
 
+@pytest.mark.parametrize("text", ["o\u2019brien@example.org", "d\u02bcangelo.m@example.it"])
+def test_typographic_apostrophes_are_part_of_a_name(text: str) -> None:
+    assert detect(f"Write to \u2018{text}\u2019, please") == [("email", text)]
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -114,6 +119,12 @@ def test_phone_numbers(text: str, frame: str) -> None:
         ("Fax: (030) 123 45 67", "(030) 123 45 67"),
         ("Téléphone : 12 34 56 78", "12 34 56 78"),
         ("Tel: 030 1234567 2024-01-31", "030 1234567"),
+        ("Tel.: 030 \u2013 123 45 67 today", "030 \u2013 123 45 67"),
+        ("Tel.: 030 / 123 45 67 today", "030 / 123 45 67"),
+        ("Call +49 30 \u2013 123 45 67 now", "+49 30 \u2013 123 45 67"),
+        ("Call +49-(0)30-1234567 now", "+49-(0)30-1234567"),
+        ("Call +44 20 7946 0958x12 now", "+44 20 7946 0958"),
+        ("Call 212-555-0187x12 now", "212-555-0187"),
     ],
 )
 def test_labeled_phone_numbers(text: str, number: str) -> None:
