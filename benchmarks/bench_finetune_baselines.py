@@ -14,7 +14,7 @@ from examples.finetune.datasets import prepare_datasets
 from flows.recipe_loader import load_recipe
 from infra.schemas.examples import Task
 from tasks.finetune.baselines.fit import fit_baselines
-from tasks.finetune.config import FinetuneEntry
+from tasks.finetune.entry import FinetuneEntry
 from tasks.finetune.files import load_files
 from tasks.finetune.metrics.compute import compute_metrics
 from tasks.finetune.prepare import prepare_examples

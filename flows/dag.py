@@ -37,7 +37,8 @@ from lm.config.entry import TrainEntry
 from lm.config.loop import RunsOnThisMachine
 from lm.config.train import TrainConfig
 from tasks.acquire.config import AnySource
-from tasks.finetune.config import FinetuneEntry, Seq2SeqTaskEntry, TextEntry, Variant
+from tasks.finetune.config import Seq2SeqTaskEntry, TextEntry
+from tasks.finetune.entry import FinetuneEntry, Variant
 
 H = TypeVar("H")  # a handle
 Bind = Callable[[Callable[[H], Dataset]], BoundStep]

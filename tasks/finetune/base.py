@@ -15,7 +15,7 @@ from infra.store.external_files import expand_globs, read_url
 from infra.store.storage import StorageError
 from lm.models.registry import family_name, load_hf
 from lm.models.released import CONFIG, TOKENIZER, WEIGHTS, parse_released_config
-from tasks.finetune.config import FinetuneEntry
+from tasks.finetune.entry import FinetuneEntry
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from infra.dataset.fingerprint import bytes_sha256
 from infra.errors import UserError
 from infra.store.external_files import expand_globs, read_url
 from infra.store.storage import StorageError, is_remote
-from tasks.finetune.config import FinetuneEntry
 from tasks.finetune.data.hf_folder import list_hf_files
 from tasks.finetune.data.records import DataFileError
+from tasks.finetune.entry import FinetuneEntry
 
 
 class TaskFileError(UserError):

@@ -8,13 +8,8 @@ import pyarrow as pa
 
 from infra.errors import UserError
 from lm.models.heads.config import HeadConfig
-from tasks.finetune.config import (
-    ClassificationEntry,
-    EmbeddingEntry,
-    FinetuneEntry,
-    QuestionEntry,
-    TaggingEntry,
-)
+from tasks.finetune.config import ClassificationEntry, EmbeddingEntry, QuestionEntry, TaggingEntry
+from tasks.finetune.entry import FinetuneEntry
 
 
 def make_head(

@@ -17,7 +17,7 @@ from infra.minhash.shingles import normalize
 from infra.removals.examples import match_examples
 from infra.removals.match import REMOVED, Removal
 from infra.schemas.examples import EXAMPLES, SOURCE, SPLITS, Split, Task, example_schema
-from tasks.finetune.config import ClassificationEntry, FinetuneEntry
+from tasks.finetune.config import ClassificationEntry
 from tasks.finetune.data.config import LabelDataConfig
 from tasks.finetune.data.groups import group_near_duplicates
 from tasks.finetune.data.read import ReadOptions, read_examples
@@ -31,6 +31,7 @@ from tasks.finetune.data.splits import (
     split_inputs,
 )
 from tasks.finetune.data.swapped import find_swapped
+from tasks.finetune.entry import FinetuneEntry
 from tasks.finetune.files import TaskFile
 
 STAGE_NAME = "prepare"

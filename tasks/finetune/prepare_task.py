@@ -12,9 +12,9 @@ from infra.dataset.fingerprint import json_sha256
 from infra.dataset.stage import Context, DatasetSpec, Stage, WorkUnit, build_dataset
 from infra.removals.match import Removal, fingerprint_input
 from infra.schemas.examples import SPLITS, example_schema
-from tasks.finetune.config import FinetuneEntry
 from tasks.finetune.data.overlap import OverlapIndex, find_ngrams
 from tasks.finetune.data.splits import split_inputs
+from tasks.finetune.entry import FinetuneEntry
 from tasks.finetune.files import TaskFile, TaskFileError, load_files
 from tasks.finetune.prepare import (
     STAGE_NAME,

@@ -21,7 +21,7 @@ from lm.launch.work_folder import checkpoint_url, fixed_config
 from lm.models.heads.config import HeadConfig, describe, parse
 from lm.train.job import TrainJob
 from tasks.finetune.base import Base
-from tasks.finetune.config import Variant
+from tasks.finetune.entry import Variant
 from tasks.finetune.head import make_head
 
 if TYPE_CHECKING:

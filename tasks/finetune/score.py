@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from infra.schemas.examples import MODEL, SOURCE, Task
-from tasks.finetune.config import Variant
+from tasks.finetune.entry import Variant
 from tasks.finetune.metrics.compute import (
     Predictions,
     compute_metrics,

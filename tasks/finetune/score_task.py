@@ -18,7 +18,7 @@ from infra.schemas.examples import MODEL, OUT_OF_FOLD_FILE, Task
 from infra.schemas.metrics import ITEMS_FILE, METRIC_ROWS, make_items
 from lm.interpret import MAX_PARAMETERS
 from tasks.finetune.baselines.fit import fit_baselines
-from tasks.finetune.config import FinetuneEntry, Variant
+from tasks.finetune.entry import FinetuneEntry, Variant
 from tasks.finetune.metrics.compute import metric_stats
 from tasks.finetune.metrics.items import item_rows, metric_rows
 from tasks.finetune.score import (

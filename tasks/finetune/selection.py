@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from infra.dataset.dataset import Dataset
 from infra.dataset.fingerprint import hash_to_unit
-from tasks.finetune.config import Variant
+from tasks.finetune.entry import Variant
 
 
 @dataclass(frozen=True)

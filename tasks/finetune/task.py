@@ -22,8 +22,9 @@ from lm.launch.work_folder import folder_lock, work_folder
 from lm.models.registry import family_modules, hf_modules
 from tasks.finetune.augment import augment_examples
 from tasks.finetune.base import Base, open_base
-from tasks.finetune.config import ClassificationEntry, FinetuneEntry, Variant
+from tasks.finetune.config import ClassificationEntry
 from tasks.finetune.cross_validation import cross_validate, write_predictions
+from tasks.finetune.entry import FinetuneEntry, Variant
 from tasks.finetune.runs import FinetuningRuns, Outcome
 from tasks.finetune.selection import select_examples
 

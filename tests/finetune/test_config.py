@@ -8,14 +8,8 @@ from pydantic import ValidationError
 from flows.recipe import Recipe
 from flows.recipe_loader import format_validation_errors
 from lm.config.finetune import ADAMW_LR, MUON_LR
-from tasks.finetune.config import (
-    NO_KEY,
-    PREPARE_KEY,
-    SCORE_KEY,
-    WEIGHTS_TOO,
-    AnyFinetuneEntry,
-    TextEntry,
-)
+from tasks.finetune.config import AnyFinetuneEntry, TextEntry
+from tasks.finetune.entry import NO_KEY, PREPARE_KEY, SCORE_KEY, WEIGHTS_TOO
 from tasks.suites.task import TEXT_TASKS
 from tests.train_entry import train_entry
 

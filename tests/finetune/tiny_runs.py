@@ -12,7 +12,8 @@ from infra.dataset.stage import Context
 from infra.removals.match import Removal
 from tasks.finetune import prepare_task, score_task
 from tasks.finetune import task as finetune_task
-from tasks.finetune.config import AnyFinetuneEntry, FinetuneEntry, Variant
+from tasks.finetune.config import AnyFinetuneEntry
+from tasks.finetune.entry import FinetuneEntry, Variant
 from tasks.release import task as release_task
 from tasks.train import task as train_task
 from tests.lm.corpora import context, tiny, token_shards

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tasks.finetune.config import FinetuneEntry
+from tasks.finetune.entry import FinetuneEntry
 from tasks.finetune.metrics.compute import Predictions
 from tasks.finetune.predict.load import BATCH_SIZE, load_released
 from tasks.finetune.selection import Selection

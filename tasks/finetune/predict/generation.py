@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from tasks.finetune.config import FinetuneEntry, Seq2SeqTaskEntry
+from tasks.finetune.config import Seq2SeqTaskEntry
+from tasks.finetune.entry import FinetuneEntry
 from tasks.finetune.metrics.compute import Predictions
 from tasks.finetune.predict.write import write_targets
 from tasks.finetune.selection import Selection

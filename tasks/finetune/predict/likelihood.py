@@ -10,8 +10,8 @@ from torch.nn import functional as F  # noqa: N812
 from infra.formats.byte_level import token_to_bytes
 from lm.objectives import chat
 from lm.objectives.fill_in_middle import EXTRA_TOKENS, encode
-from tasks.finetune.config import FinetuneEntry
 from tasks.finetune.encode import find_added_tokens, to_conversations
+from tasks.finetune.entry import FinetuneEntry
 from tasks.finetune.metrics.compute import Predictions
 from tasks.finetune.predict.load import ReleasedModel, load_released
 from tasks.finetune.selection import Selection

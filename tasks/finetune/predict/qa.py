@@ -6,8 +6,8 @@ import numpy as np
 
 from lm.models.heads.config import HeadConfig
 from lm.objectives.spans import NUM_TARGETS, decode, encode
-from tasks.finetune.config import FinetuneEntry
 from tasks.finetune.encode import to_questions
+from tasks.finetune.entry import FinetuneEntry
 from tasks.finetune.metrics.compute import Predictions
 from tasks.finetune.predict.load import load_released, run_in_batches
 from tasks.finetune.selection import Selection

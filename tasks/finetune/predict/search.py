@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from lm.models.heads.config import HeadConfig
-from tasks.finetune.config import FinetuneEntry
+from tasks.finetune.entry import FinetuneEntry
 from tasks.finetune.metrics.compute import Predictions
 from tasks.finetune.metrics.retrieval import make_retrieval_test
 from tasks.finetune.predict.load import load_released, run_in_batches

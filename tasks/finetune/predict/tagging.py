@@ -4,7 +4,7 @@ from pathlib import Path
 
 from lm.models.heads.config import HeadConfig
 from lm.objectives.tagging import encode_words
-from tasks.finetune.config import FinetuneEntry
+from tasks.finetune.entry import FinetuneEntry
 from tasks.finetune.metrics.compute import Predictions
 from tasks.finetune.predict.load import load_released, run_in_batches
 from tasks.finetune.selection import Selection
