@@ -17,7 +17,6 @@ from tests.e2e.command import CommandResult, run_to_end, write_recipe
 from tests.e2e.corpora import mixed, recipe
 from tests.e2e.prefect_server import Prefect
 from tests.processes import ROOT, TreeProcess
-from tests.train_entry import train_entry
 
 pytestmark = pytest.mark.e2e
 
@@ -94,12 +93,9 @@ def worked(record: RunRecord) -> set[str]:
 
 @pytest.fixture
 def repository(prefect: Prefect, tmp_path: Path) -> Repository:
-    folder, entries = tmp_path / "repository", []
-    for name in ("one", "two"):
-        shape = {"num_layers": 1, "hidden_size": 32, "num_heads": 2, "context_length": 64}
-        entries.append(
-            train_entry(precision="fp32", name=name, train_tokens=2_000, num_processes=1, **shape)
-        )
+    folder = tmp_path / "repository"
+    # Counted in a second; that a worker's runs train in processes of their own is tested elsewhere.
+    entries = [{"name": name, "family": "ngram", "model": {"order": 2}} for name in ("one", "two")]
     value = recipe(
         tmp_path / "data",
         mixed(tmp_path / "in"),
@@ -134,23 +130,19 @@ def test_a_commit_retrains_exactly_what_depends_on_it(
     assert "| one | trained |" in summary
 
     (repository.folder / "README.md").write_text("What this model is for.\n")
-    second, summary = repository.push()
-    assert not worked(second)
-    assert "No model was trained" in summary
-
     value = yaml.safe_load((repository.folder / "recipe.yaml").read_text())
-    value["train"][1]["optim"] = {**value["train"][1].get("optim", {}), "lr": 0.004}
+    value["train"][1]["model"]["order"] = 3
     write_recipe(repository.folder / "recipe.yaml", value)
-    third, summary = repository.push()
-    assert trained(third) == {"two"}
-    assert worked(third) == {"train", "release", "evaluate"}
+    second, summary = repository.push()
+    assert trained(second) == {"two"}
+    assert worked(second) == {"train", "release", "evaluate"}
     assert "| one | unchanged |" in summary
     assert "| bits_per_byte <= previous * 1.005 | two |" in summary
 
-    failing = repository.gate(third, "bits_per_byte < 0.1")
+    failing = repository.gate(second, "bits_per_byte < 0.1")
     assert failing.code == GATE_FAILED
     assert "FAILED" in failing.out
-    assert repository.gate(third).code == 0
+    assert repository.gate(second).code == 0
 
 
 def test_a_failed_run_fails_the_job(repository: Repository, worker: TreeProcess) -> None:
