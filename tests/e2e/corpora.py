@@ -60,12 +60,15 @@ def mixed(folder: Path, documents: int = 60) -> Path:
 
 
 def recipe(storage: Path | str, corpus: Path, **changes: Any) -> dict[str, Any]:
-    """Return a recipe over such a corpus that ends with token shards."""
+    """Return a recipe over such a corpus that ends with token shards, with one Dask worker.
+
+    Each worker is a process that imports all stages; a test whose claim needs two, or none, says so.
+    """
     return {
         "name": "small",
         "storage": str(storage),
         "seed": 7,
-        "cluster": {"workers": 2},
+        "cluster": {"workers": 1},
         "sources": [
             {
                 "name": "dump",

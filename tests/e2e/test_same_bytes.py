@@ -58,7 +58,8 @@ def test_a_killed_run_of_two_workers_that_one_worker_ends_has_the_bytes_of_one_p
 ) -> None:
     corpus = mixed(tmp_path / "in", documents=120)
     go(recipe(tmp_path / "alone", corpus), until="index")
-    path = write_recipe(tmp_path / "killed.yaml", recipe(tmp_path / "killed", corpus))
+    value = recipe(tmp_path / "killed", corpus, cluster={"workers": 2})
+    path = write_recipe(tmp_path / "killed.yaml", value)
     cache_entries = tmp_path / "killed" / "unit_cache"
     with start(home, "run", str(path)) as process:
         wait_for(lambda: any(cache_entries.glob("annotate/*/*.json")), process, 0.01)
