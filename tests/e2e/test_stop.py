@@ -26,7 +26,7 @@ def shared_semaphores(pid: int) -> set[Path]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_a_stopped_run_leaves_no_process_and_starts_no_other(tmp_path: Path) -> None:
-    """A run is stopped by a closed terminal, and the next one by SIGTERM."""
+    """A run is stopped by a closed terminal, and the next ones by other signals."""
     endless = EndlessRun.in_folder(tmp_path)
     with start(endless.home, "run", str(endless.path), env=endless.env) as run:
         wait_for(lambda: any(endless.cache.glob("train/*/checkpoints/*")), run)
@@ -41,4 +41,7 @@ def test_a_stopped_run_leaves_no_process_and_starts_no_other(tmp_path: Path) -> 
         assert not [*endless.temporary.glob("torchelastic*")]
     # As systemd and timeout(1) do it: to the whole group.
     endless.stop_with(signal.SIGTERM, whole_group=True)
+    # By a user who names the process: the others learn of its end by themselves.
+    endless.stop_with(signal.SIGKILL, whole_group=False)
+    endless.stop_with(signal.SIGINT, whole_group=False)
     endless.check_resumable()

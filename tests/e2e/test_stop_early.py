@@ -1,4 +1,4 @@
-"""A command that is interrupted while it starts says so in one line."""
+"""A command that is interrupted or killed while it starts: one line at most, and no process is left."""
 
 import os
 import signal
@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.command import environment, write_recipe
+from tests.e2e.command import environment, start, write_recipe
 from tests.e2e.corpora import mixed, recipe
-from tests.limits import WAIT_TIMEOUT_S
+from tests.e2e.endless import SERVER, find
+from tests.limits import WAIT_TIMEOUT_S, wait_for
 from tests.processes import process_tree
 
 pytestmark = pytest.mark.e2e
@@ -36,3 +37,12 @@ def test_an_interrupt_while_the_command_starts_prints_no_traceback(
         _, messages = run.communicate(timeout=WAIT_TIMEOUT_S)
     assert run.returncode != 0
     assert b"Traceback" not in messages
+
+
+def test_a_killed_run_ends_its_ephemeral_server(tmp_path: Path) -> None:
+    value = recipe(tmp_path / "data", mixed(tmp_path / "in", 20), cluster={"workers": 0})
+    path = write_recipe(tmp_path / "r.yaml", value)
+    with start(tmp_path / "home", "run", str(path)) as run:
+        wait_for(lambda: find(run.members(), SERVER), run)
+        os.kill(run.pid, signal.SIGKILL)
+        wait_for(lambda: not run.members())
