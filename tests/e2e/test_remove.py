@@ -14,7 +14,7 @@ from infra.schemas.text_digests import digest_texts
 from infra.store.storage import Storage
 from tasks.tokenize.holdout_split import draw_documents
 from tests.caches import make_cache
-from tests.e2e.command import CommandResult, gristmill, write_recipe
+from tests.e2e.command import CommandResult, gristmill, invoke, write_recipe
 from tests.e2e.corpora import docstrings, recipe
 from tests.train_entry import train_entry
 
@@ -78,7 +78,7 @@ def recipe_path(workspace: Path) -> Path:
     value = recipe(
         workspace / "data",
         workspace,
-        cluster={"workers": 1},
+        cluster={"workers": 0},
         sources=[source],
         select={"languages": {}, "quality_filters": [], "pii": "keep"},
         tokenize={"vocab_size": 500, "validation_fraction": 0.1, "train_bytes": 8_000},
@@ -88,9 +88,9 @@ def recipe_path(workspace: Path) -> Path:
 
 
 def run_command(workspace: Path, home: Path, *arguments: str) -> CommandResult:
-    result = gristmill(
-        home, *arguments, env={"GRISTMILL_CACHE": str(make_cache(workspace / "cache"))}
-    )
+    command = gristmill if arguments[0] in ("run", "verify") else invoke
+    cache = make_cache(workspace / "cache")
+    result = command(home, *arguments, env={"GRISTMILL_CACHE": str(cache)})
     assert result.code == 0, result.err
     return result
 
@@ -304,7 +304,7 @@ def test_a_mistake_is_one_line_and_records_nothing(
     message: str,
 ) -> None:
     before = Storage(str(workspace / "data")).list_files("removals")
-    result = gristmill(home, "remove", str(recipe_path), *arguments)
+    result = invoke(home, "remove", str(recipe_path), *arguments)
     assert result.code == 1
     assert message in result.err
     assert len(result.err.strip().splitlines()) == 1
