@@ -8,6 +8,7 @@ import atexit
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import cache, wraps
@@ -64,11 +65,20 @@ def handle_errors(function: Function) -> Function:
         except Exception as error:
             from infra.store.retry import is_storage_error
 
-            if not is_storage_error(error):
+            if is_storage_error(error):
+                exit_with_error(f"the storage cannot be used: {' '.join(str(error).split())}")
+            if not _is_transport_error(error):
                 raise
-            exit_with_error(f"the storage cannot be used: {' '.join(str(error).split())}")
+            why = " ".join(str(error).split()) or type(error).__name__
+            exit_with_error(f"the Prefect server does not answer ({why}); run the command again")
 
     return run
+
+
+def _is_transport_error(error: Exception) -> bool:
+    """Whether a request to the Prefect server got no answer; nothing has imported httpx if none was sent."""
+    httpx = sys.modules.get("httpx")
+    return httpx is not None and isinstance(error, httpx.TransportError)
 
 
 @cache

@@ -1,6 +1,8 @@
 """What `gristmill deploy` refuses before it asks the server anything."""
 
 import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from click.testing import CliRunner, Result
 from cli.deploy import relative_paths
 from cli.main import main
 from flows.recipe import Recipe
-from tests.e2e.command import write_recipe
+from tests.e2e.command import GRISTMILL, environment, run_to_end, write_recipe
 
 
 def value(storage: str = "/srv/store", path: str = "/in/*.jsonl") -> dict[str, Any]:
@@ -40,6 +42,38 @@ def test_a_mistake_is_one_line_that_names_it(
     result = deploy(tmp_path, value(storage), *options)
     assert result.exit_code == 1
     assert re.fullmatch(rf"error: .*{word}.*\n", result.output)
+
+
+class DyingServer(BaseHTTPRequestHandler):
+    """Says that it is well, and ends every other connection without an answer."""
+
+    def do_GET(self) -> None:
+        if self.path.endswith("/health"):
+            self.send_response(200)
+            self.end_headers()
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+def test_a_server_that_ends_in_the_middle_is_one_line(tmp_path: Path) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), DyingServer)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        path = write_recipe(tmp_path / "r.yaml", value())
+        api = f"http://127.0.0.1:{server.server_port}/api"
+        home = {"PREFECT_HOME": str(tmp_path / "home"), "PREFECT_API_URL": api}
+        result = run_to_end([str(GRISTMILL), "deploy", str(path)], environment(tmp_path, **home))
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert result.code == 1
+    assert re.fullmatch(r"error: the Prefect server does not answer \(.+\); .*\n", result.err)
 
 
 def test_relative_paths_are_found_wherever_the_recipe_has_them() -> None:
