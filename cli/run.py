@@ -72,7 +72,7 @@ def redirect_stdout_to_stderr() -> Iterator[Callable[[], None]]:
 def _run_pipeline(
     recipe: "Recipe", store: "Storage", until: str, exit_handler: "ExitHandler"
 ) -> "RunRecord":
-    from flows.gates import is_judged
+    from flows.judged import is_judged
     from flows.metrics_targets import publish_cached_run
     from flows.planner import PLAN, plan_pipeline
     from flows.preflight import check_machine
@@ -233,7 +233,7 @@ def _find_latest_run(store: "Storage", recipe: str) -> "RunRecord | None":
 
 def _print_result(store: "Storage", record: "RunRecord", as_json: bool) -> None:
     """Print what a run made on standard output, and models trained on removed documents."""
-    from flows.gates import describe_versions
+    from flows.judged import describe_versions
     from views.removal.exposure import load_exposure
 
     value = _run_json(store.url.rstrip("/"), record.to_json())

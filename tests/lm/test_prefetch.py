@@ -120,6 +120,8 @@ def test_the_cache_stays_within_its_bound_and_ahead_of_the_run(
         largest = max(largest, size(tmp_path))
     assert 0 < largest <= limit + FETCH_THREADS * BLOCK  # each makes room for its own block
     before = wait_until_idle(tmp_path)
+    assert feed._prefetcher is not None
+    feed._prefetcher.close()  # else it goes on as soon as a step is over
     for _ in range(3):  # the next blocks are already in the cache
         next(feed)
     feed.close()

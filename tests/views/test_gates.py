@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flows.gates import describe_version, is_judged
+from flows.judged import describe_version, is_judged
 from flows.steps import STEPS
 from infra.registry.history import load_history
 from infra.registry.versions import FAILED, HELD, PASSED, load_versions
