@@ -205,7 +205,8 @@ document.addEventListener("scroll", () => {
   atEnd = page.scrollTop + page.clientHeight > page.scrollHeight - 40;
 });
 new ResizeObserver(() => {
-  if (running && atEnd) window.scrollTo(0, document.documentElement.scrollHeight);
+  // Not only while a model answers: a request can fail before the page is laid out.
+  if ($("turns").children.length && atEnd) window.scrollTo(0, document.documentElement.scrollHeight);
 }).observe($("turns"));
 $("input").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) $("ask").requestSubmit();

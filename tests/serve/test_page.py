@@ -280,6 +280,24 @@ def test_errors_are_told_in_words(page: Any) -> None:
     assert page.locator("#top_p:invalid:focus").count() == 1
 
 
+def test_an_error_in_a_long_conversation_is_in_sight(page: Any) -> None:
+    page.set_viewport_size({"width": 400, "height": 700})
+    choose(page, "echo")
+    page.get_by_label("Chat").check()
+    for text in ("Hello", "And?"):
+        ask(page, text, "Send")
+    page.locator("#input").fill("long " * 500)
+    page.get_by_role("button", name="Send").click()
+    alert = page.locator(".output").get_by_role("alert")
+    form = page.locator(".conversation").bounding_box()
+
+    def is_above_the_form() -> bool:
+        box = alert.bounding_box()
+        return bool(box) and box["y"] >= 0 and box["y"] + box["height"] <= form["y"]
+
+    wait_for(is_above_the_form)
+
+
 def tab_to(page: Any, selector: str) -> None:
     """Press Tab until an element has the focus."""
     for _ in range(30):
