@@ -105,7 +105,7 @@ def list_(
             f"no model of {recipe.name} is registered; a recipe with `release` registers them"
         )
         return
-    known = {row["name"] for item in listed for row in item.version.metrics}
+    known = {name for item in listed for name in item.version.metric_values}
     for name in metrics:
         if name not in known:
             raise UserError(
@@ -114,7 +114,7 @@ def list_(
     rows = [["version", "model", "status", "gates", "registered", "run", *metrics]]
     for item in listed:
         version = item.version
-        values = {row["name"]: row["value"] for row in version.metrics}
+        values = version.metric_values
         numbers = ["–" if (x := values.get(name)) is None else f"{x:.4g}" for name in metrics]
         passed = len(version.gates) - len(version.failed_gates)
         gates = f"{passed} of {len(version.gates)}"

@@ -24,7 +24,7 @@ class ExceededBudget:
 def find_exceeded_budgets(
     storage: Storage, recipe: Recipe, record: RunRecord
 ) -> Iterator[ExceededBudget]:
-    """Yield the limits that are exceeded after a run; the store is listed only if it has a limit."""
+    """Yield the limits that are exceeded after a run; nothing is read for what has none."""
     limit = recipe.budget.max_store_bytes
     if limit is not None and (stored := sum(storage.file_sizes().values())) > limit:
         counted = f"the store holds {format_bytes(stored)}"
@@ -32,7 +32,8 @@ def find_exceeded_budgets(
         yield ExceededBudget(
             "max_store_size", limit, stored, f"{counted}; budget.max_store_size is {allowed}"
         )
-    limit, tokens = recipe.budget.max_corpus_tokens, count_corpus_tokens(storage, record)
+    limit = recipe.budget.max_corpus_tokens
+    tokens = None if limit is None else count_corpus_tokens(storage, record)
     if limit is not None and tokens is not None and tokens > limit:
         reason = f"the corpus has {tokens:,} tokens; budget.max_corpus_tokens is {limit:,}"
         yield ExceededBudget("max_corpus_tokens", limit, tokens, reason)

@@ -32,7 +32,7 @@ def is_judged(storage: Storage, recipe: Recipe, record: RunRecord, until: StageN
         if number is None:
             return False
         version, state = load_version(storage, recipe.name, number), model_state(history, model)
-        debts = next((row["value"] for row in version.metrics if row["name"] == DEBTS), None)
+        debts = version.metric_values.get(DEBTS)
         if (
             [item.gate for item in version.gates] != gates
             or debts != count_debts(exposure, version.trained)

@@ -7,15 +7,15 @@ import re
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, ByteSize, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from infra.config import ConfigModel
+from infra.sizes import parse_size
 
 # Minute, hour, day of the month, month, day of the week, as in crontab(5).
 _RANGES = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
 _MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()
 _WEEKDAYS = "sun mon tue wed thu fri sat".split()
-_SIZE: TypeAdapter[ByteSize] = TypeAdapter(ByteSize)
 _ITEM = re.compile(r"(\*|[0-9a-z]+(?:-[0-9a-z]+)?)(?:/([1-9][0-9]*))?")
 
 
@@ -51,7 +51,7 @@ def _check_timezone(name: str) -> str:
 
 def _check_size(text: str) -> str:
     try:
-        _SIZE.validate_python(text)
+        parse_size(text)
     except ValidationError:
         raise ValueError(f"{text!r} is not a size; write it like 500GB") from None
     return text
@@ -115,6 +115,4 @@ class BudgetConfig(ConfigModel):
     @property
     def max_store_bytes(self) -> int | None:
         """``max_store_size`` in bytes."""
-        return (
-            None if self.max_store_size is None else int(_SIZE.validate_python(self.max_store_size))
-        )
+        return None if self.max_store_size is None else parse_size(self.max_store_size)

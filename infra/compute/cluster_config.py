@@ -10,9 +10,10 @@ import re
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import ByteSize, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from infra.config import ConfigModel
+from infra.sizes import parse_size
 
 CLUSTER_CLASSES = frozenset(
     {
@@ -71,7 +72,7 @@ class ClusterConfig(ConfigModel):
         """The memory limit per local worker."""
         if self.memory_limit is None:
             return None
-        return int(TypeAdapter(ByteSize).validate_python(self.memory_limit))
+        return parse_size(self.memory_limit)
 
     @model_validator(mode="after")
     def _check_exclusive(self) -> Self:

@@ -72,6 +72,11 @@ _TRANSLATIONS: dict[str, dict[int, int]] = {
     "shift_jis": dict.fromkeys(range(0xF8F0, 0xF8F4), ord(REPLACEMENT)),
 }
 _TRANSLATIONS["gbk"] = _TRANSLATIONS["gb18030"]
+# The way back, from the standard's character to the codec's.
+_WRITTEN = {
+    name: {new: old for old, new in table.items() if new != ord(REPLACEMENT)}
+    for name, table in _TRANSLATIONS.items()
+}
 
 _ESCAPE = re.compile(rb"\x1b(?:\([BJI]|\$[@B])")
 _JIS_TO_EUC = bytes(
@@ -123,9 +128,8 @@ def encode_as_browser(text: str, encoding: str, errors: str) -> bytes:
     known = webencodings.lookup(encoding)
     if known is None:
         return text.encode(encoding, errors)
-    table = _TRANSLATIONS.get(encoding) or {}
-    written = {new: old for old, new in table.items() if new != ord(REPLACEMENT)}
-    data: bytes = known.codec_info.encode(text.translate(written), errors)[0]
+    written = text.translate(_WRITTEN.get(encoding, {}))
+    data: bytes = known.codec_info.encode(written, errors)[0]
     return data
 
 

@@ -101,6 +101,11 @@ class Version:
     packages: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def metric_values(self) -> dict[str, float | None]:
+        """The values of the metrics by their names."""
+        return {row["name"]: row["value"] for row in self.metrics}
+
+    @property
     def failed_gates(self) -> list[Evidence]:
         """The gates that do not hold."""
         return [item for item in self.gates if not item.passed]

@@ -2,10 +2,11 @@
 
 from typing import Literal, Self
 
-from pydantic import ByteSize, Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from infra.config import ConfigModel
 from infra.schemas.languages import Language
+from infra.sizes import parse_size
 from tasks.dedup.candidates.lsh_params import MAX_BANDS, choose_banding
 
 ShingleUnit = Literal["words", "characters"]
@@ -14,7 +15,6 @@ Scope = Literal["global", "source", "segment", "language"]
 OPERATIONAL = frozenset(
     {"partition_memory", "max_cluster", "max_bucket", "target_recall", "max_permutations"}
 )
-_SIZE: TypeAdapter[ByteSize] = TypeAdapter(ByteSize)
 
 
 class ShinglingConfig(ConfigModel):
@@ -105,7 +105,7 @@ class DedupConfig(ConfigModel):
     @classmethod
     def _validate_size(cls, value: str) -> str:
         try:
-            size = int(_SIZE.validate_python(value))
+            size = parse_size(value)
         except ValidationError:
             size = 0
         if size < 1:
@@ -147,7 +147,7 @@ class DedupConfig(ConfigModel):
     @property
     def partition_bytes(self) -> int:
         """``partition_memory`` in bytes."""
-        return int(_SIZE.validate_python(self.partition_memory))
+        return parse_size(self.partition_memory)
 
     def to_json(self) -> dict[str, object]:
         """Return the settings that decide the labels; see `OPERATIONAL` for the others."""

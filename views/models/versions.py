@@ -146,8 +146,8 @@ def compare_versions(storage: Storage, a: Version, b: Version) -> list[ComparedM
         name: judge(item.value, p_value, higher_is_better=_is_higher_better(measured, name))
         for (name, item), p_value in zip(differences.items(), corrected, strict=True)
     }
-    names = sorted({row["name"] for version in (a, b) for row in version.metrics})
-    values = [{row["name"]: row["value"] for row in version.metrics} for version in (a, b)]
+    values = [version.metric_values for version in (a, b)]
+    names = sorted({name for known in values for name in known})
     return [
         ComparedMetric(
             name,

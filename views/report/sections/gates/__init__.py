@@ -58,7 +58,7 @@ def collect(run: ReportRun) -> list[Registered] | None:
 
 def _metrics_by_version(versions: Sequence[Version]) -> list[tuple[str, list[float | None]]]:
     """Return the main metrics of the last version with their values in each version."""
-    values = [{row["name"]: row["value"] for row in version.metrics} for version in versions]
+    values = [version.metric_values for version in versions]
     names = [name for name in values[-1] if name.count(".") <= MAX_DOTS]
     return [(name, [known.get(name) for known in values]) for name in names]
 
