@@ -32,10 +32,10 @@ from infra.compute.cluster_config import ClusterConfig
 from tests.caches import make_cache
 from tests.e2e.command import GRISTMILL, PREFECT, environment, write_recipe
 from tests.e2e.corpora import docstrings, mixed, recipe, write_jsonl
-from tests.e2e.prefect_server import Prefect
+from tests.e2e.prefect_server import Prefect, prefect_server
 from tests.limits import wait_for
 from tests.processes import ROOT, guarded, process_tree
-from tests.servers import free_port, seaweed, server
+from tests.servers import free_port, seaweed
 
 PARTS = 10_000
 SETTLE_S = 120.0  # until the server has stored what it was sent
@@ -104,7 +104,7 @@ def scheduled(folder: Path) -> Iterator[Figure]:
     """A run of a deployment that finds nothing to do, from the start of its process to its end."""
     data = folder / "data"
     value = recipe(data, mixed(folder / "in", 20))
-    with _prefect_server(folder) as prefect:
+    with prefect_server(folder) as prefect:
         for arguments in (
             ("work-pool", "create", "--type", "process", "gristmill"),
             ("deploy", "--all"),
@@ -187,7 +187,7 @@ def interface(folder: Path) -> Iterator[Figure]:
     value = recipe(folder / "data", folder / "in", cluster={"workers": 2})
     value["sources"][0]["paths"] = [f"{folder}/in/*.jsonl"]
     path = write_recipe(folder / "parts.yaml", value)
-    with _prefect_server(folder) as prefect:
+    with prefect_server(folder) as prefect:
         start = time.monotonic()
         _check_call([str(GRISTMILL), "run", str(path), "--until", "acquire"], prefect.env)
         yield Figure(f"run of one step of {PARTS} parts: wall time", time.monotonic() - start, "s")
@@ -292,16 +292,6 @@ def main() -> int:
                     print(figure, flush=True)
                     missed += not figure.passed
     return 1 if missed else 0
-
-
-@contextmanager
-def _prefect_server(folder: Path) -> Iterator[Prefect]:
-    port, home = free_port(), folder / "home"
-    api = f"http://127.0.0.1:{port}/api"
-    env = environment(home, PREFECT_API_URL=api)
-    command = [PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    with server(command, folder / "log", f"{api}/health", {**env, "PREFECT_API_URL": ""}):
-        yield Prefect(api, env, home)
 
 
 @contextmanager

@@ -1,8 +1,7 @@
 """What `gristmill deploy` refuses before it asks the server anything."""
 
 import re
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from cli.deploy import relative_paths
 from cli.main import main
 from flows.recipe import Recipe
 from tests.e2e.command import GRISTMILL, environment, run_to_end, write_recipe
+from tests.servers import http_server
 
 
 def value(storage: str = "/srv/store", path: str = "/in/*.jsonl") -> dict[str, Any]:
@@ -60,18 +60,11 @@ class DyingServer(BaseHTTPRequestHandler):
 
 
 def test_a_server_that_ends_in_the_middle_is_one_line(tmp_path: Path) -> None:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), DyingServer)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
+    with http_server(DyingServer) as address:
         path = write_recipe(tmp_path / "r.yaml", value())
-        api = f"http://127.0.0.1:{server.server_port}/api"
+        api = f"http://{address}/api"
         home = {"PREFECT_HOME": str(tmp_path / "home"), "PREFECT_API_URL": api}
         result = run_to_end([str(GRISTMILL), "deploy", str(path)], environment(tmp_path, **home))
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
     assert result.code == 1
     assert re.fullmatch(r"error: the Prefect server does not answer \(.+\); .*\n", result.err)
 

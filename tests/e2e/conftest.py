@@ -8,10 +8,9 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient
 
 from flows.deployments import ensure_pool
-from tests.e2e.command import PREFECT, environment, server_client
-from tests.e2e.prefect_server import Prefect
+from tests.e2e.command import PREFECT, server_client
+from tests.e2e.prefect_server import Prefect, prefect_server
 from tests.processes import ROOT, TreeProcess, process_tree
-from tests.servers import free_port, server
 
 
 @pytest.fixture(scope="session")
@@ -31,15 +30,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
     """A separate server for every module, with the work pool of `prefect.yaml`."""
     folder = tmp_path_factory.mktemp("prefect")
-    port = free_port()
-    api = f"http://127.0.0.1:{port}/api"
-    env = environment(folder / "home", PREFECT_API_URL=api)
-    command = [PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    server_env = {**env, "PREFECT_API_URL": "", "PREFECT_SERVER_UI_API_URL": api}
-    with server(command, folder / "server.log", f"{api}/health", server_env):
-        with SyncPrefectClient(api) as client:
+    with prefect_server(folder) as running:
+        with SyncPrefectClient(running.api) as client:
             ensure_pool(client, "gristmill", "process")
-        yield Prefect(api, env, folder / "home")
+        yield running
 
 
 @pytest.fixture(scope="module")

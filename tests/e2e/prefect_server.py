@@ -1,15 +1,18 @@
-"""A client of a running Prefect server."""
+"""A Prefect server of a test's own, and a client of it."""
 
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from tests.e2e.command import PREFECT, CommandResult, run_to_end
+from tests.e2e.command import PREFECT, CommandResult, environment, run_to_end
 from tests.limits import WAIT_TIMEOUT_S, wait_for
 from tests.processes import ROOT
+from tests.servers import free_port, server
 
 # Without it each request reads the certificates of all authorities, which takes 50 ms.
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -63,3 +66,15 @@ class Prefect:
     def state(self, run: str) -> str:
         """Return the type of a flow run's state."""
         return str(self.get(f"/flow_runs/{run}")["state_type"])
+
+
+@contextmanager
+def prefect_server(folder: Path) -> Iterator[Prefect]:
+    """Run a server on a free port, with its home and its log in a folder."""
+    port, home = free_port(), folder / "home"
+    api = f"http://127.0.0.1:{port}/api"
+    env = environment(home, PREFECT_API_URL=api)
+    command = [PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    server_env = {**env, "PREFECT_API_URL": "", "PREFECT_SERVER_UI_API_URL": api}
+    with server(command, folder / "server.log", f"{api}/health", server_env):
+        yield Prefect(api, env, home)

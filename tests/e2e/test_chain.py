@@ -1,11 +1,10 @@
 """A recipe that lives on a server: a refresh leads to a corpus and a training, whatever dies meanwhile."""
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -21,6 +20,7 @@ from tests.e2e.endless import TRAINER, find
 from tests.e2e.prefect_server import Prefect
 from tests.limits import WAIT_TIMEOUT_S, wait_for
 from tests.processes import kill_tree
+from tests.servers import http_server
 from tests.train_entry import train_entry
 
 pytestmark = pytest.mark.e2e
@@ -43,15 +43,8 @@ def webhook() -> Iterator[tuple[str, list[str]]]:
         def log_message(self, *_: object) -> None:
             """Print nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/hook", texts
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with http_server(Handler) as address:
+        yield f"http://{address}/hook", texts
 
 
 def small_recipe(tmp_path: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from tests.e2e.command import GRISTMILL, environment, write_recipe
 from tests.e2e.corpora import mixed, recipe
 from tests.limits import wait_for
 from tests.processes import ROOT, process_tree
-from tests.servers import free_port, server
+from tests.servers import free_port, http_server, server
 from tests.train_entry import train_entry
 
 pytestmark = pytest.mark.e2e
@@ -93,16 +93,9 @@ def otlp_collector() -> Iterator[Collector]:
         def log_message(self, *args: object) -> None:
             """Print nothing."""
 
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    collector.url = f"http://127.0.0.1:{httpd.server_port}"
-    thread = threading.Thread(target=httpd.serve_forever)
-    thread.start()
-    try:
+    with http_server(Handler) as address:
+        collector.url = f"http://{address}"
         yield collector
-    finally:
-        httpd.shutdown()
-        httpd.server_close()
-        thread.join()
 
 
 @contextmanager

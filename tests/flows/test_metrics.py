@@ -1,12 +1,11 @@
 """The metrics of a run, and where they go."""
 
 import base64
-import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,7 @@ from infra.store.storage import Storage
 from tests.infra.test_unit_cache import build, context
 from tests.limits import wait_for
 from tests.processes import ROOT
-from tests.servers import free_port
+from tests.servers import free_port, http_server
 
 Samples = dict[tuple[str, ...], float]
 
@@ -57,15 +56,8 @@ def gateway() -> Iterator[tuple[str, list[tuple[str, str, str]]]]:
         def log_message(self, *args: object) -> None:
             """Print nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"127.0.0.1:{server.server_port}", pushed
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with http_server(Handler) as address:
+        yield address, pushed
 
 
 def test_counters_follow_the_parts_and_gauges_the_committed_data_set(tmp_path: Path) -> None:

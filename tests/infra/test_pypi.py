@@ -2,10 +2,9 @@ import hashlib
 import io
 import multiprocessing
 import tarfile
-import threading
 import zipfile
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import IO
 
@@ -15,6 +14,7 @@ from infra.download import pypi
 from infra.download.language_id import LID_SHA256, lid_model_path
 from infra.download.pypi import DownloadError, fetch_archive, iter_archive
 from infra.store.cache_dir import write_atomic
+from tests.servers import http_server
 
 CONTENT = b"not really an archive" * 1000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -50,12 +50,8 @@ class Index(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def index() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Index) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with http_server(Index) as address:
+        yield f"http://{address}"
 
 
 @pytest.fixture(autouse=True)
