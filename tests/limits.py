@@ -3,6 +3,7 @@
 A test waits for a condition, never for a time. ``TEST_TIMEOUT_SCALE=4 make test`` raises all limits.
 """
 
+import asyncio
 import os
 import subprocess
 import time
@@ -11,9 +12,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 SCALE = float(os.environ.get("TEST_TIMEOUT_SCALE", "1"))
-WAIT_TIMEOUT_S = 1200 * SCALE  # for a condition, a command, or the start of a server
-TEST_TIMEOUT_S = 1800 * SCALE  # for a test, with the fixtures that it is the first to need
-E2E_TEST_TIMEOUT_S = 3600 * SCALE
+WAIT_TIMEOUT_S = 600 * SCALE  # for a condition, a command, or the start of a server
+TEST_TIMEOUT_S = 900 * SCALE  # for a test, with the fixtures that it is the first to need
+E2E_TEST_TIMEOUT_S = 1500 * SCALE  # the longest takes eight minutes of a quiet machine
 POLL_INTERVAL_S = 0.05  # at first; a condition that takes long to become true is asked less often
 MAX_POLL_INTERVAL_S = 0.5
 POLL_GROWTH = 0.05  # of the time waited: how much later the test may go on
@@ -48,3 +49,14 @@ def wait_for(
         assert waited < WAIT_TIMEOUT_S, f"not true within {WAIT_TIMEOUT_S:g} s"
         interval = min(max(poll_interval_s, POLL_GROWTH * waited), MAX_POLL_INTERVAL_S)
         time.sleep(max(interval, poll_interval_s, REST * (time.monotonic() - asked)))
+
+
+async def until(condition: Callable[[], bool], poll_interval_s: float = 0.005) -> None:
+    """Poll from a coroutine until the result is true: for what has no event.
+
+    Raises:
+        TimeoutError: if it does not become true.
+    """
+    async with asyncio.timeout(WAIT_TIMEOUT_S):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(poll_interval_s)

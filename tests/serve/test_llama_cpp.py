@@ -20,7 +20,7 @@ from serve.engines.interface import EngineError, Generation, Sampling, TokenScor
 from serve.engines.llama_cpp import LlamaCppEngine, fold_seed
 from serve.hub import Engines, Hub
 from serve.models import ServedModel, load_served_model
-from tests.limits import wait_for
+from tests.limits import until, wait_for
 from tests.serve.llama_slots import SERVER, find_llama_cpp, llama_cpp_client, read_slots
 from tests.serve.released import EOS, VOCAB_SIZE, Releases, generate_greedily
 from tests.serve.served import Parrot, serving, source
@@ -155,11 +155,15 @@ async def a_generation_that_is_closed_frees_its_slot(engine: LlamaCppEngine) -> 
             async for _score in scores:
                 break
     assert engine.load().running == 0
-    running = [asyncio.create_task(collect(engine, Generation((4,), 50, GREEDY))) for _ in "abcde"]
-    while not engine.load().running:  # noqa: ASYNC110
-        await asyncio.sleep(0.005)
+    child = find_llama_cpp()
+    child.suspend()  # otherwise it may be done before they are canceled
+    running = [
+        asyncio.create_task(collect(engine, Generation((4,), 50, GREEDY))) for _ in range(SLOTS + 1)
+    ]
+    await until(lambda: (engine.load().running, engine.load().waiting) == (SLOTS, 1))
     for task in running[:-1]:
         task.cancel()
+    child.resume()
     assert len(await running[-1]) == 50
     assert (engine.load().running, engine.load().waiting) == (0, 0)
 
@@ -214,8 +218,7 @@ async def it_starts_again_after_it_has_died(engine: LlamaCppEngine) -> None:
     child = find_llama_cpp()
     child.suspend()  # otherwise it may be done before it is killed
     lost = asyncio.create_task(collect(engine, Generation((4,), 60, GREEDY)))
-    while not engine.load().running:  # noqa: ASYNC110
-        await asyncio.sleep(0.005)
+    await until(lambda: engine.load().running == 1)
     child.kill()
     with pytest.raises(EngineError):
         await lost
@@ -223,8 +226,7 @@ async def it_starts_again_after_it_has_died(engine: LlamaCppEngine) -> None:
     arrivals = [
         asyncio.create_task(collect(engine, Generation((4,), 3, GREEDY))) for _ in range(SLOTS)
     ]
-    while not any(SERVER in item.cmdline() for item in psutil.Process().children()):  # noqa: ASYNC110
-        await asyncio.sleep(0.005)
+    await until(lambda: any(SERVER in item.cmdline() for item in psutil.Process().children()))
     arrivals += [
         asyncio.create_task(collect(engine, Generation((4,), 3, GREEDY))) for _ in range(SLOTS)
     ]
@@ -232,10 +234,8 @@ async def it_starts_again_after_it_has_died(engine: LlamaCppEngine) -> None:
     assert is_ready()
     child = find_llama_cpp()
     child.kill()
-    while is_ready():  # noqa: ASYNC110 - the kernel ends it
-        await asyncio.sleep(0.005)
-    while not is_ready():  # noqa: ASYNC110 - without a request
-        await asyncio.sleep(0.005)
+    await until(lambda: not is_ready())  # the kernel ends it
+    await until(is_ready)  # without a request
 
 
 async def what_it_logs_fills_no_disk(engine: LlamaCppEngine) -> None:

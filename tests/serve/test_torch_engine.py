@@ -18,7 +18,7 @@ from lm.models.hf_auto import load_model
 from serve.engines.batched.engine import TorchEngine
 from serve.engines.interface import EngineError, Generation, Sampling, TokenScore
 from serve.models import load_served_model
-from tests.limits import WAIT_TIMEOUT_S, wait_for
+from tests.limits import WAIT_TIMEOUT_S, until, wait_for
 from tests.processes import is_alive, process_tree
 from tests.serve.released import CONTEXT_LENGTH, VOCAB_SIZE, Releases
 
@@ -48,11 +48,6 @@ async def collect(engine: TorchEngine, generation: Generation) -> list[TokenScor
 
 async def rest(stream: AsyncIterator[TokenScore]) -> list[TokenScore]:
     return [score async for score in stream]
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 - what changes it has no event
-        await asyncio.sleep(0.005)
 
 
 def test_requests_join_and_leave_and_all_are_answered(releases: Releases) -> None:
