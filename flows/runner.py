@@ -78,7 +78,7 @@ from views.report import collect_page, write_page
 log = logging.getLogger(__name__)
 
 MAX_CONCURRENT_STEPS = 16
-RETRAIN = "retrain"  # the flow that must not train at the same time as another run
+RETRAIN = "retrain"  # a flow that must not train at the same time as another run
 
 
 class RunFailedError(UserError):
@@ -228,7 +228,8 @@ def run_pipeline(
         UserError: if this machine cannot do what the recipe requires; nothing was done.
     """
     run = FlowRunContext.get()
-    if run and run.flow_run and run.flow_run.deployment_id and not recipe.cluster.is_trusted:
+    is_deployed = bool(run and run.flow_run and run.flow_run.deployment_id)
+    if is_deployed and not recipe.cluster.is_trusted:
         raise UserError(
             f"cluster.address: {recipe.cluster.address} is not a scheduler that runs of deployments may "
             f"use; whoever operates this machine can add it to {SCHEDULERS_ENV}"
@@ -263,10 +264,10 @@ def run_pipeline(
         run_trace.run_started(run_id)
         started_at = run_start(run_id)  # other nodes know the time from the id
         flow = run.flow.name if run and run.flow else ""
-        trains = bool(recipe.train) and runs_until(TRAIN, until)
+        trains = bool(recipe.train) and runs_until(TRAIN, until) and segments != "trained"
         lease = RunLease(storage, recipe.name, run_id, trains=trains)
         events = EventReporter(recipe, run_id, flow)
-        if flow == RETRAIN:
+        if trains and (is_deployed or flow == RETRAIN):
             try:
                 refuse_second_training(storage, recipe.name, run_id)
             except TrainingInProgressError:

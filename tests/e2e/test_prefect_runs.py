@@ -8,6 +8,8 @@ from typing import Any
 import psutil
 import pytest
 
+from infra.compute.lease import RunLease
+from infra.store.storage import Storage
 from tests.acquire.sites import Reply, Site, html, serve
 from tests.e2e.command import run_to_end, write_recipe
 from tests.e2e.corpora import mixed, recipe
@@ -31,6 +33,13 @@ def cancel(
     assert json.loads(record.read_text())["state"] == "cancelled"
 
 
+def log_lines(prefect: Prefect, run: str) -> list[str]:
+    """Return the last lines of a run's log in Prefect."""
+    of_run = {"flow_run_id": {"any_": [run]}}
+    lines = prefect.post("/logs/filter", logs=of_run, limit=200)
+    return [line["message"] for line in lines]
+
+
 def test_a_cancelled_crawl_leaves_no_process(
     deployed: Prefect, worker: TreeProcess, tmp_path: Path
 ) -> None:
@@ -50,12 +59,19 @@ def test_a_cancelled_crawl_leaves_no_process(
         cancel(deployed, run, worker, before, tmp_path / "data")
 
 
-def test_a_cancelled_training_leaves_no_process(
+def test_a_training_waits_for_another_one_and_leaves_no_process_when_cancelled(
     deployed: Prefect, worker: TreeProcess, tmp_path: Path
 ) -> None:
     before = worker.members()
     value = recipe(tmp_path / "data", mixed(tmp_path / "in", 20), train=[endless("one")])
-    run = deployed.run("pipeline/example-pipeline", recipe=value, until="train")
+    earlier = "20200101-000000-000aaaa"
+    elsewhere = RunLease(Storage(value["storage"]), value["name"], earlier, trains=True)
+    try:
+        run = deployed.run("pipeline/example-pipeline", recipe=value, until="train")
+        wait_for(lambda: any(earlier in line for line in log_lines(deployed, run)))
+    finally:
+        elsewhere.close(completed=True)
+    assert not list((tmp_path / "data").glob("acquire/*")), "it must not begin beside the other"
     wait_for(lambda: find(worker.members(), TRAINER))
     cancel(deployed, run, worker, before, tmp_path / "data")
 
