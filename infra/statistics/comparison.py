@@ -128,7 +128,9 @@ def correct_holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def judge(difference: float, p_value: float | None, *, higher_is_better: bool) -> Answer:
+def classify_difference(
+    difference: float, p_value: float | None, *, higher_is_better: bool
+) -> Answer:
     """Say whether the first system is better, from a difference and its corrected p-value."""
     if p_value is None or p_value > ALPHA or difference == 0:
         return "cannot be told"

@@ -44,7 +44,7 @@ STAGE = Stage(
 
 
 EXPLAINED_KINDS = (CAUSAL.name, MASKED.name, SEQ2SEQ.name)
-PORTRAIT_FILE = "portrait.json"
+INTERPRETATION_FILE = "interpretation.json"
 
 
 class NoValidationDataError(UserError):
@@ -78,7 +78,7 @@ def build(
 
     Returns:
         A data set with a row per scored document, and the statistics ``metrics``, ``metric_rows``, ``samples`` and
-        ``baselines`` (what was counted); of a neural model ``portrait`` (``explain_document``), or
+        ``baselines`` (what was counted); of a neural model ``interpretation`` (``explain_document``), or
         ``too_large_to_explain``: its number of parameters. Of word vectors a row per scored row of a gold set,
         and the statistics ``metrics``, ``metric_rows``, ``neighbors`` and ``projection``.
 
@@ -118,19 +118,21 @@ def build(
         scoring = (group_nats, settings)
         units.append(WorkUnit(key, (model, tokens, group, scoring), group.num_rows))
     kind, parameters = model.stats["kind"], int(model.stats["parameters"])
-    has_portrait = kind in EXPLAINED_KINDS and planned_tokens > 0
-    if has_portrait and parameters <= MAX_PARAMETERS:
+    is_interpreted = kind in EXPLAINED_KINDS and planned_tokens > 0
+    if is_interpreted and parameters <= MAX_PARAMETERS:
         shown = _first_document(planned)
-        key = json_sha256([weights_digest(model), tokens.content, shown.to_pylist(), PORTRAIT_FILE])
+        key = json_sha256(
+            [weights_digest(model), tokens.content, shown.to_pylist(), INTERPRETATION_FILE]
+        )
         units.append(WorkUnit(key, (model, tokens, shown, None)))
 
     def stats(parts: list[PartRef]) -> dict[str, Any]:
         summary = summarize(parts, kind)
-        if has_portrait and parameters > MAX_PARAMETERS:
+        if is_interpreted and parameters > MAX_PARAMETERS:
             summary["too_large_to_explain"] = parameters
-        elif has_portrait:
-            drawn = parts[-1].storage.read(parts[-1].file(PORTRAIT_FILE))
-            summary["portrait"] = json.loads(drawn)
+        elif is_interpreted:
+            drawn = parts[-1].storage.read(parts[-1].file(INTERPRETATION_FILE))
+            summary["interpretation"] = json.loads(drawn)
         return {
             "baselines": json.loads(counted.storage.read(counted.file(COUNTED_FILE))),
             **summary,
@@ -155,7 +157,7 @@ def run_unit(
         return
     (row,) = documents.to_pylist()
     drawn = explain_document(model, tokens, row)
-    files = {PORTRAIT_FILE: json.dumps(drawn, ensure_ascii=False).encode()}
+    files = {INTERPRETATION_FILE: json.dumps(drawn, ensure_ascii=False).encode()}
     yield PartResult(SCHEMA.empty_table(), verdict_table(STAGE.name, []), files)
 
 
@@ -171,9 +173,9 @@ def explain_document(
     """Return what a model makes of the beginning of a document.
 
     Returns:
-        ``id``, ``url`` and ``source`` of the document, and what ``draw_portrait`` says; ``None`` if it says nothing.
+        ``id``, ``url`` and ``source`` of the document, and what ``interpret_model`` says; ``None`` if it says nothing.
     """
-    from lm.interpret.portrait import MAX_TOKENS, draw_portrait
+    from lm.interpret.interpretation import MAX_TOKENS, interpret_model
     from lm.interpret.released import ReleasedModel
     from lm.models.hf_auto import load_with_tokenizer
     from lm.models.single_thread import single_thread
@@ -184,7 +186,7 @@ def explain_document(
     loaded, own_tokenizer = load_with_tokenizer(model_folder(model))
     released = ReleasedModel(loaded, own_tokenizer, type(loaded).__name__)
     with single_thread():
-        drawn = draw_portrait(released, released.encode(text, MAX_TOKENS))
+        drawn = interpret_model(released, released.encode(text, MAX_TOKENS))
     if drawn is None:
         return None
     return {**{name: row[name] for name in ("id", "url", "source")}, **drawn}

@@ -8,9 +8,9 @@ import pyarrow as pa
 import torch
 
 from lm.interpret.attention import attention_maps, attention_rollout
+from lm.interpret.interpretation import MAX_TOKENS as INTERPRET_TOKENS
+from lm.interpret.interpretation import interpret_model
 from lm.interpret.labels import attribute_label, spell_tokens
-from lm.interpret.portrait import MAX_TOKENS as PORTRAIT_TOKENS
-from lm.interpret.portrait import draw_portrait
 from lm.interpret.released import ReleasedModel as InterpretedModel
 from lm.objectives import spans, tagging
 from tasks.finetune.encode import to_questions
@@ -34,7 +34,7 @@ def explain_model(task: str, folder: Path, test: pa.Table, own: Predictions) -> 
         own: the model's predictions for them.
 
     Returns:
-        ``portrait``: the first example, by id, with the place where it is from and what ``draw_portrait`` says
+        ``interpretation``: the first example, by id, with the place where it is from and what ``interpret_model`` says
         of it; ``explanations`` of a classifier (``explain_labels``).
     """
     out: dict[str, Any] = {}
@@ -43,12 +43,12 @@ def explain_model(task: str, folder: Path, test: pa.Table, own: Predictions) -> 
         first = int(np.argsort(np.array(test["id"].to_pylist()))[0])
         example = test.slice(first, 1)
         (row,) = example.to_pylist()
-        drawn = draw_portrait(
+        drawn = interpret_model(
             _interpreted(released),
-            encode_input(task, example, released, PORTRAIT_TOKENS),
+            encode_input(task, example, released, INTERPRET_TOKENS),
         )
         if drawn is not None:
-            out["portrait"] = {**{key: row[key] for key in SHOWN_ORIGIN}, **drawn}
+            out["interpretation"] = {**{key: row[key] for key in SHOWN_ORIGIN}, **drawn}
     if task == "classification":
         out["explanations"] = explain_labels(released, test, own)
     return out

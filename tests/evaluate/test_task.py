@@ -243,14 +243,14 @@ def test_a_model_is_explained_by_a_unit_of_work_unless_it_is_large(
         return task.build(ctx, spec, config=CONFIG, model=model, tokens=tokens)
 
     small = evaluate("small", MAX_PARAMETERS)
-    assert small.stats["portrait"]["id"] == min(small.table()["id"].to_pylist())
-    assert len(small.stats["portrait"]["maps"]) == 2
-    assert json.loads(small.storage.read(small.parts[-1].file(task.PORTRAIT_FILE)))
+    assert small.stats["interpretation"]["id"] == min(small.table()["id"].to_pylist())
+    assert len(small.stats["interpretation"]["maps"]) == 2
+    assert json.loads(small.storage.read(small.parts[-1].file(task.INTERPRETATION_FILE)))
     assert "too_large_to_explain" not in small.stats
     monkeypatch.setattr(task, "explain_document", None)  # must not be needed
     large = evaluate("large", MAX_PARAMETERS + 1)
     assert large.stats["too_large_to_explain"] == MAX_PARAMETERS + 1
-    assert "portrait" not in large.stats
+    assert "interpretation" not in large.stats
     assert small.table().num_rows == large.table().num_rows == 12
 
 

@@ -22,7 +22,7 @@ from tests.train_entry import train_entry
 from tests.views.real_run import prose
 from views.documents.dropped import sample_dropped
 from views.history.document_history import document_history
-from views.models.baselines import judge_systems
+from views.models.baselines import compare_systems
 from views.models.suites import compare_on_suites, load_scored_models
 from views.publish.folder import publish
 from views.publish.other_systems import describe_verdict
@@ -107,18 +107,19 @@ def test_a_recipe_ends_in_a_section_of_the_report(tmp_path: Path) -> None:
     assert re.search(r'data-task="cue"', html)
     assert html.count('data-system="') >= 6
 
-    (portrait,) = collect_page(storage, record, STEPS).data("interpret")
-    assert portrait.name == "cue"
-    assert len(portrait.maps) == 2 * 4
-    assert len(portrait.neighbors) == len(set(portrait.tokens))
-    assert 'data-portrait="cue"' in html
+    (interpretation,) = collect_page(storage, record, STEPS).data("interpret")
+    assert interpretation.name == "cue"
+    assert len(interpretation.maps) == 2 * 4
+    assert len(interpretation.neighbors) == len(set(interpretation.tokens))
+    assert 'data-interpretation="cue"' in html
     # What is better than what is said with figures, in the report and on the card of a published model.
     folder = next(model.score for model in record.finetuned if model.name == "cue")
     scores = try_open_dataset(storage, folder) if folder else None
     assert scores is not None
-    judged = judge_systems(scores.stats)  # one family of tests, of which the report shows two parts
-    assert judged.answers == {**task.verdict.answers, **task.pretraining.answers}
-    assert set(judged.answers) == {
+    # One family of tests, of which the report shows two parts.
+    compared = compare_systems(scores.stats)
+    assert compared.answers == {**task.verdict.answers, **task.pretraining.answers}
+    assert set(compared.answers) == {
         "majority",
         "tfidf_logistic_regression",
         "fasttext",
@@ -129,13 +130,13 @@ def test_a_recipe_ends_in_a_section_of_the_report(tmp_path: Path) -> None:
     version, _ = judge_model(storage, registered, record, "cue")
     publish(storage, version, str(tmp_path / "published"), STEPS)
     card = (tmp_path / "published" / "README.md").read_text()
-    for name in judged.answers:
+    for name in compared.answers:
         row = next(line for line in card.splitlines() if line.startswith(f"| {name} |"))
         difference = next(item.difference for item in task.systems if item.name == name)
         assert difference is not None
         assert f"{difference['value']:+.4g}" in row
         assert f"{difference['low']:.4g} to {difference['high']:.4g}" in row
-    assert describe_verdict(judged) in card
+    assert describe_verdict(compared) in card
     metrics = next(item.metrics for item in task.systems if item.name == "cue")
     interval = "{low:.4g} to {high:.4g}".format(**metrics["f1_macro"])
     assert f"| **cue** | {metrics['f1_macro']['value']:.4g} | {interval} |" in card
@@ -190,8 +191,8 @@ def test_a_recipe_ends_in_a_section_of_the_report(tmp_path: Path) -> None:
     append_removals(storage, "tuned", removals)
     (shown,) = collect_page(storage, record, STEPS).data("finetune")
     assert not {item["id"] for item in (*shown.errors, *shown.explanations)} & {rows["test"]["id"]}
-    assert portrait.document is not None
-    append_removals(storage, "tuned", [parse_removal("id", portrait.document)])
+    assert interpretation.document is not None
+    append_removals(storage, "tuned", [parse_removal("id", interpretation.document)])
     assert collect_page(storage, record, STEPS).data("interpret") is None
     assert task.charts
     assert len(task.curve_systems) == 4

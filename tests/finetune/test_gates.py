@@ -54,10 +54,10 @@ def test_a_planted_task_is_solved(case: str, store: TinyStore, tmp_path: Path) -
     published = {row["name"]: row["value"] for row in read_metrics(scores).to_pylist()}
     assert published[f"suite.test.{metric}"] == pytest.approx(value, abs=1e-6)
     assert len(read_items(scores)) >= scores.stats["n"] * (task != "embedding")
-    portrait = scores.stats["portrait"]
-    assert portrait["id"] in set(examples.table()["id"].to_pylist())
-    assert len(portrait["tokens"]) == len(portrait["points"]) == len(portrait["neighbors"])
-    assert bool(portrait["attributions"]) == (task not in ("tagging", "qa", "embedding"))
+    shown = scores.stats["interpretation"]
+    assert shown["id"] in set(examples.table()["id"].to_pylist())
+    assert len(shown["tokens"]) == len(shown["points"]) == len(shown["neighbors"])
+    assert bool(shown["attributions"]) == (task not in ("tagging", "qa", "embedding"))
     for explained in scores.stats.get("explanations", ()):
         assert len(explained["tokens"]) == len(explained["scores"])
         assert abs(explained["delta"]) < 0.1 + 0.1 * abs(explained["total"])

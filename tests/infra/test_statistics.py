@@ -10,12 +10,12 @@ from infra.compute.arrays import F64
 from infra.schemas.metrics import ITEMS, compare_items, estimate_items, mark_clean
 from infra.statistics.bootstrap import estimate, ratio_of, sum_by_cluster
 from infra.statistics.comparison import (
+    classify_difference,
     clustered_error,
     compare_paired,
     compare_seeds,
     correct_holm,
     count_items_needed,
-    judge,
 )
 
 
@@ -56,7 +56,10 @@ def test_equal_systems_are_rarely_told_apart_and_unequal_ones_often() -> None:
             b = a + draw.normal(shift, 1.0, 100)
             result = compare_paired(a, b, np.ones(100), names(100), 0)
             assert result.low <= result.value <= result.high
-            found[shift] += judge(result.value, result.p_value, higher_is_better=False) == "better"
+            found[shift] += (
+                classify_difference(result.value, result.p_value, higher_is_better=False)
+                == "better"
+            )
     # 5 % in both directions together, and 80 %: 0.28 is what 100 items tell with this power.
     assert found[0.0] <= 12
     assert 140 <= found[0.28] <= 180
@@ -69,10 +72,10 @@ def test_the_number_of_items_is_that_of_the_formula() -> None:
 
 
 def test_an_answer_needs_evidence_and_a_direction() -> None:
-    assert judge(-0.1, 0.001, higher_is_better=False) == "better"
-    assert judge(-0.1, 0.001, higher_is_better=True) == "worse"
-    assert judge(-0.1, 0.2, higher_is_better=True) == "cannot be told"
-    assert judge(-0.1, None, higher_is_better=True) == "cannot be told"
+    assert classify_difference(-0.1, 0.001, higher_is_better=False) == "better"
+    assert classify_difference(-0.1, 0.001, higher_is_better=True) == "worse"
+    assert classify_difference(-0.1, 0.2, higher_is_better=True) == "cannot be told"
+    assert classify_difference(-0.1, None, higher_is_better=True) == "cannot be told"
 
 
 def test_seeds_that_differ_more_than_entries_tell_nothing() -> None:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from views.models.baselines import judge_systems
+from views.models.baselines import compare_systems
 from views.publish.card import describe_use
 from views.publish.other_systems import describe_test, describe_verdict
 
@@ -25,7 +25,7 @@ def scores(
 
 
 def test_a_system_whose_difference_is_undefined_is_not_beaten() -> None:
-    verdict = judge_systems(
+    verdict = compare_systems(
         scores({"a": (0.2, 1e-9), "b": (None, None), "c": (0.2, None), "d": None})
     )
     assert verdict.systems("better") == ["a"]
@@ -34,17 +34,17 @@ def test_a_system_whose_difference_is_undefined_is_not_beaten() -> None:
     assert describe_verdict(verdict).startswith(
         "It is better than a; no different, as far as these examples tell, from b, c, d ("
     )
-    nothing = judge_systems(scores({"b": (None, None), "d": None}))
+    nothing = compare_systems(scores({"b": (None, None), "d": None}))
     assert describe_verdict(nothing) == "No difference is defined, so nothing can be said."
 
 
 def test_each_answer_is_said_of_its_systems() -> None:
     tests = {"up": (0.2, 0.001), "down": (-0.2, 0.001), "same": (0.01, 0.9)}
     text = "It is better than up; no different, as far as these examples tell, from same; **worse than** down ("
-    assert describe_verdict(judge_systems(scores({**tests}))).startswith(text)
+    assert describe_verdict(compare_systems(scores({**tests}))).startswith(text)
     swapped = {"up": (-0.2, 0.001), "down": (0.2, 0.001), "same": (0.01, 0.9)}
     assert text in describe_test("mine", scores({**swapped}, "perplexity"))[-1]
-    assert describe_verdict(judge_systems(scores({"up": (0.2, 0.001)}))).startswith(
+    assert describe_verdict(compare_systems(scores({"up": (0.2, 0.001)}))).startswith(
         "It is better than each"
     )
 
@@ -52,11 +52,11 @@ def test_each_answer_is_said_of_its_systems() -> None:
 def test_some_of_the_systems_are_judged_as_all_of_them_are() -> None:
     # 0.03 is significant by itself and beside one other test, but not beside two.
     tests = {"bow": (0.1, 0.03), "majority": (0.4, 0.04), "mine-scratch": (0.1, 0.02)}
-    verdict = judge_systems(scores({**tests}))
+    verdict = compare_systems(scores({**tests}))
     some = verdict.among(["bow", "majority"])
     assert dict(some.answers) == {"bow": "cannot be told", "majority": "cannot be told"}
     assert list(some.differences) == ["bow", "majority"]
-    assert judge_systems(scores({"bow": (0.1, 0.03)})).beats_all
+    assert compare_systems(scores({"bow": (0.1, 0.03)})).beats_all
 
 
 def test_a_card_says_of_chat_models_alone_that_they_answer() -> None:

@@ -22,9 +22,9 @@ from lm.interpret.attention import attention_rollout
 from lm.interpret.attribution import integrated_gradients
 from lm.interpret.embeddings import nearest_neighbors, project
 from lm.interpret.explain import explain, explain_tokens
+from lm.interpret.interpretation import MAX_STEPS, MAX_TOKENS, interpret_model
 from lm.interpret.labels import make_baseline
 from lm.interpret.packed_maps import unpack_map
-from lm.interpret.portrait import MAX_STEPS, MAX_TOKENS, draw_portrait
 from lm.models.heads.config import describe
 from lm.models.heads.model import reference_outputs
 from lm.objectives.classification import encode
@@ -180,16 +180,18 @@ def test_a_tokenizer_without_a_maximum_length_is_limited_by_its_model(
     assert len(endless.encode(text)) > len(cut)
 
 
-def test_a_portrait_is_small_and_says_what_the_explanation_says(folders: dict[str, Path]) -> None:
+def test_an_interpretation_is_small_and_says_what_the_explanation_says(
+    folders: dict[str, Path],
+) -> None:
     with open_released(Storage(str(folders["bert"]))) as released:
         released.model.set_attn_implementation("sdpa")
         ids = released.encode("a Q b " * 40, MAX_TOKENS)
-        drawn = draw_portrait(released, ids)
+        drawn = interpret_model(released, ids)
         assert released.model.config._attn_implementation == "sdpa"
         (found,) = explain_tokens(
             released, "", [""], [ids], max_new_tokens=1, max_steps=MAX_STEPS
         ).texts
-        assert draw_portrait(released, ids[:0]) is None
+        assert interpret_model(released, ids[:0]) is None
     assert drawn is not None
     assert drawn["tokens"] == found.tokens
     assert len(found.tokens) == MAX_TOKENS

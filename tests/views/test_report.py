@@ -56,9 +56,11 @@ def test_every_section_of_a_complete_run_is_in_the_page(page: str) -> None:
 
 
 def test_each_neural_model_is_shown_with_what_it_looks_at(real_run: RealRun) -> None:
-    portraits = collect_page(real_run.storage, real_run.record, STEPS).data("interpret")
-    assert [item.name for item in portraits] == [model.name for model in real_run.record.models]
-    for item in portraits:
+    interpretations = collect_page(real_run.storage, real_run.record, STEPS).data("interpret")
+    assert [item.name for item in interpretations] == [
+        model.name for model in real_run.record.models
+    ]
+    for item in interpretations:
         assert item.document
         assert item.attributions
         assert item.maps

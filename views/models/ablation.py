@@ -19,9 +19,9 @@ from infra.schemas.metrics import (
 from infra.statistics.comparison import (
     Answer,
     SeedDifference,
+    classify_difference,
     compare_seeds,
     correct_holm,
-    judge,
 )
 from infra.store.storage import Storage
 from lm.config.entry import seeded_name
@@ -164,7 +164,9 @@ def compare_variants(
             value=before + difference.value,
             difference=difference,
             p_value=None if difference.p_value is None else p_value,
-            answer=judge(difference.value, p_value, higher_is_better=higher_is_better(key[1])),
+            answer=classify_difference(
+                difference.value, p_value, higher_is_better=higher_is_better(key[1])
+            ),
         )
         for (name, key, before, difference), p_value in zip(measured, p_values, strict=True)
     ]

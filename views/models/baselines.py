@@ -6,7 +6,7 @@ from typing import Any
 
 from infra.schemas.examples import MODEL
 from infra.schemas.metrics import higher_is_better
-from infra.statistics.comparison import Answer, correct_holm, judge
+from infra.statistics.comparison import Answer, classify_difference, correct_holm
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Verdict:
         return all(answer == "better" for answer in self.answers.values())
 
 
-def judge_systems(scores: Mapping[str, Any]) -> Verdict:
+def compare_systems(scores: Mapping[str, Any]) -> Verdict:
     """Judge a model beside all systems that it was tested beside: one family of tests, wherever it is shown.
 
     Args:
@@ -58,5 +58,7 @@ def judge_systems(scores: Mapping[str, Any]) -> Verdict:
     corrected = correct_holm([p_value for _, p_value in known.values()])
     answers: dict[str, Answer] = dict.fromkeys(tests, "cannot be told")
     for (name, (difference, _)), p_value in zip(known.items(), corrected, strict=True):
-        answers[name] = judge(difference, p_value, higher_is_better=higher_is_better(main))
+        answers[name] = classify_difference(
+            difference, p_value, higher_is_better=higher_is_better(main)
+        )
     return Verdict(answers, {name: test.get("value") for name, test in tests.items()})

@@ -25,10 +25,10 @@ from infra.statistics.comparison import (
     Answer,
     PairedDifference,
     SeedDifference,
+    classify_difference,
     compare_paired,
     compare_seeds,
     correct_holm,
-    judge,
 )
 from infra.store.storage import Storage
 from lm.config.entry import seeded_name
@@ -196,7 +196,7 @@ def compare_on_suites(models: Sequence[ScoredModel]) -> list[SuiteVerdict]:
     return [
         SuiteVerdict(
             **draft,
-            answer=judge(
+            answer=classify_difference(
                 draft["difference"],
                 draft["p_value"],
                 higher_is_better=higher_is_better(draft["metric"]),

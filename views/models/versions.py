@@ -16,7 +16,7 @@ from infra.registry.versions import (
     load_versions,
 )
 from infra.schemas.metrics import ITEMS, compare_items, higher_is_better, metric_name, read_items
-from infra.statistics.comparison import PairedDifference, correct_holm, judge
+from infra.statistics.comparison import PairedDifference, classify_difference, correct_holm
 from infra.store.storage import Storage
 from lm.metrics.conditions import Measurements
 from views.models.measurements import measure_version
@@ -143,7 +143,9 @@ def compare_versions(storage: Storage, a: Version, b: Version) -> list[ComparedM
     differences = {metric_name(*key): item for key, item in compare_items(*items).items()}
     corrected = correct_holm([_p_value(item) for item in differences.values()])
     answers = {
-        name: judge(item.value, p_value, higher_is_better=_is_higher_better(measured, name))
+        name: classify_difference(
+            item.value, p_value, higher_is_better=_is_higher_better(measured, name)
+        )
         for (name, item), p_value in zip(differences.items(), corrected, strict=True)
     }
     values = [version.metric_values for version in (a, b)]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from infra.schemas.examples import MODEL
-from views.models.baselines import Verdict, judge_systems
+from views.models.baselines import Verdict, compare_systems
 
 
 def describe_test(name: str, scores: Mapping[str, Any]) -> list[str]:
@@ -37,7 +37,7 @@ def describe_test(name: str, scores: Mapping[str, Any]) -> list[str]:
         "| --- | --- | --- | --- | --- | --- |",
         *("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows),
         "",
-        describe_verdict(judge_systems(scores)),
+        describe_verdict(compare_systems(scores)),
     ]
 
 

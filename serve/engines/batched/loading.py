@@ -108,7 +108,7 @@ def load_language_model(folder: Path) -> NeuralLM:
 
 
 def causal_steps(network: NeuralLM, rows: int) -> PrefixModel:
-    """Return the lean form of a model that continues text, with room for ``rows`` sequences."""
+    """Return the inference-only form of a model that continues text, with room for ``rows`` sequences."""
     weights = dict(network.state_dict())
     match network:
         case Llama():
@@ -123,7 +123,7 @@ def causal_steps(network: NeuralLM, rows: int) -> PrefixModel:
 
 
 def seq2seq_steps(network: Seq2Seq, rows: int, start_id: int) -> StepModel:
-    """Return the lean form of an encoder-decoder, whose targets begin with ``start_id``."""
+    """Return the inference-only form of an encoder-decoder, whose targets begin with ``start_id``."""
     match network:
         case T5():
             return T5Steps(network, rows, start_id)

@@ -1,1 +1,1 @@
-"""One lean forward pass per family, from the weights by the training model's names."""
+"""One inference-only forward pass per family, from the weights by the training model's names."""

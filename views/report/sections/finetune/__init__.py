@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from infra.dataset.dataset import try_open_dataset
 from infra.schemas.examples import MODEL, SPLITS
-from views.models.baselines import Verdict, judge_systems
+from views.models.baselines import Verdict, compare_systems
 from views.report.finetuned_models import ScoredFinetuned, find_best, group_by_entry
 from views.report.heatmap import heatmap
 from views.report.quotes import not_removed
@@ -163,7 +163,7 @@ def _report(run: ReportRun, name: str, scored: Sequence[ScoredFinetuned]) -> Tas
     baselines = [row.name for row in systems if row.kind == BASELINE]
     curves = _learning_curves(scored, main, baselines[:MAX_BASELINES])
     drawn = draw_learning_curves(curves, main)
-    verdict = judge_systems(stats)
+    verdict = compare_systems(stats)
     return TaskReport(
         name,
         str(stats["task"]),

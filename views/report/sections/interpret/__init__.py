@@ -24,7 +24,7 @@ class Attribution:
 
 
 @dataclass(frozen=True)
-class Portrait:
+class Interpretation:
     """A model and what it makes of a text.
 
     Attributes:
@@ -58,12 +58,12 @@ class Portrait:
     too_large: int | None = None
 
 
-def collect(run: ReportRun) -> list[Portrait] | None:
+def collect(run: ReportRun) -> list[Interpretation] | None:
     """Return the models of a run that were explained, trained and fine-tuned ones; ``None`` without any."""
     return [*_trained(run), *_fine_tuned(run)] or None
 
 
-def _trained(run: ReportRun) -> Iterator[Portrait]:
+def _trained(run: ReportRun) -> Iterator[Interpretation]:
     for entry in run.record.models:
         data = try_open_dataset(run.storage, entry.evaluate) if entry.evaluate else None
         if data is None:
@@ -71,33 +71,33 @@ def _trained(run: ReportRun) -> Iterator[Portrait]:
         if projection := data.stats.get("projection"):
             yield _picture_words(entry.name, projection)
         yield from _mention_size(entry.name, data)
-        item = data.stats.get("portrait")
+        item = data.stats.get("interpretation")
         if item and not run.find_removed({item["id"]: item["url"]}):
             yield _draw(entry.name, item)
 
 
-def _fine_tuned(run: ReportRun) -> Iterator[Portrait]:
+def _fine_tuned(run: ReportRun) -> Iterator[Interpretation]:
     for name, scores in find_main_models(run):
         yield from _mention_size(name, scores)
-        item = scores.stats.get("portrait")
+        item = scores.stats.get("interpretation")
         if item and not_removed(run, [item]):
             yield _draw(name, item)
 
 
-def _mention_size(name: str, data: Dataset) -> Iterator[Portrait]:
+def _mention_size(name: str, data: Dataset) -> Iterator[Interpretation]:
     size = data.stats.get("too_large_to_explain")
     if size is not None:
-        yield Portrait(name, None, None, "", "", None, (), (), None, (), (), (), int(size))
+        yield Interpretation(name, None, None, "", "", None, (), (), None, (), (), (), int(size))
 
 
-def _picture_words(name: str, projection: Mapping[str, Sequence[float]]) -> Portrait:
+def _picture_words(name: str, projection: Mapping[str, Sequence[float]]) -> Interpretation:
     places = place_points((write_field(word), point) for word, point in projection.items())
-    return Portrait(name, None, None, "", "word vectors", None, (), (), None, (), (), places)
+    return Interpretation(name, None, None, "", "word vectors", None, (), (), None, (), (), places)
 
 
-def _draw(name: str, item: Mapping[str, Any]) -> Portrait:
+def _draw(name: str, item: Mapping[str, Any]) -> Interpretation:
     tokens = item["tokens"]
-    return Portrait(
+    return Interpretation(
         name,
         item["id"],
         item["url"],

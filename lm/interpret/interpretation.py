@@ -17,7 +17,7 @@ NEIGHBORS = 4
 DIGITS = 3
 
 
-def draw_portrait(released: ReleasedModel, tokens_t: Tensor) -> dict[str, Any] | None:
+def interpret_model(released: ReleasedModel, tokens_t: Tensor) -> dict[str, Any] | None:
     """Explain a text; ``None`` if nothing of it is read.
 
     Args:
