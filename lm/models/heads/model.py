@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lm.models.dropout import dropout, site_keys
 from lm.models.encoder.model import Encoder
 from lm.models.heads.config import HeadConfig, check_base, pooling
+from lm.models.heads.length_groups import text_states
 from lm.models.heads.losses import classification_loss, contrastive_loss, span_loss
 from lm.models.neural_lm import ArchitectureConfig, NeuralLM, TrainableModel
 from lm.models.registry import build_model
@@ -146,7 +147,7 @@ class FineTuned(TrainableModel):
         return classification_loss(logits, targets, self.head, label_smoothing)
 
     def _logits(self, tokens_bt: Tensor, keys_b: Tensor | None) -> Tensor:
-        states = self.base.text_states(tokens_bt, keys_b)
+        states = text_states(self.base, tokens_bt, keys_b)
         if self.head.task == "classification":
             states = self.pool(states, tokens_bt)
         if self.pooler is not None:
@@ -157,7 +158,7 @@ class FineTuned(TrainableModel):
         return cast("Tensor", self.classifier(dropout(states, keys_b, self.base.dropout)))  # type: ignore[misc]
 
     def _embed(self, tokens_bt: Tensor, keys_b: Tensor | None) -> Tensor:
-        states = self.base.text_states(tokens_bt, keys_b)
+        states = text_states(self.base, tokens_bt, keys_b)
         return nn.functional.normalize(mean_of_text(states.float(), tokens_bt), dim=-1)
 
     def pool(self, states_btd: Tensor, tokens_bt: Tensor) -> Tensor:
