@@ -48,8 +48,13 @@ def _is_digit(char: int) -> bool:
 
 
 @jit_inline
+def _is_capital(char: int) -> bool:
+    return 0x41 <= char <= 0x5A
+
+
+@jit_inline
 def _is_alpha(char: int) -> bool:
-    return 0x41 <= char <= 0x5A or 0x61 <= char <= 0x7A
+    return _is_capital(char) or 0x61 <= char <= 0x7A
 
 
 @jit_inline
@@ -132,17 +137,22 @@ def _starts_ipv6(data: Bytes, start: int, i: int, end: int) -> bool:
 def _iban_bounds(data: Bytes, start: int, i: int, end: int, table: U8) -> tuple[int, int]:
     """Return the bounds of letters and digits, in groups, whose third character is at byte ``i``.
 
-    They begin with two letters and two digits, not inside a word. If not, or if too few follow, the
-    bounds are empty.
+    They begin with two letters and two digits, not inside a word; between them may be a space if the
+    letters are capitals, as few words before a number are. If not, or if too few follow, the bounds
+    are empty.
     """
     first = i
-    for _ in range(2):
+    is_spaced = False
+    for letter in range(2):
         if first == start:
             return i, i
         char, first = _previous(data, first, table)
+        if letter == 0 and char == 0x20 and first > start:
+            is_spaced = True
+            char, first = _previous(data, first, table)
         while char == IGNORED and first > start:
             char, first = _previous(data, first, table)
-        if not _is_alpha(char):
+        if not (_is_capital(char) if is_spaced else _is_alpha(char)):
             return i, i
     if first > start and _is_alnum(_previous(data, first, table)[0]):
         return i, i
@@ -156,7 +166,7 @@ def _iban_bounds(data: Bytes, start: int, i: int, end: int, table: U8) -> tuple[
             count += 1
             separators = 0
             last = at
-        elif char in (0x20, 0x2D) and separators < 1:
+        elif char in (0x20, 0x2D, 0x2E) and separators < 2:
             separators += 1
         elif char != IGNORED:
             break

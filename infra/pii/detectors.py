@@ -53,7 +53,9 @@ def _email() -> re.Pattern[str]:
 
 
 # Names of files and programs that have the form of an address.
-_FILE_EXTENSIONS = ("png", "jpg", "jpeg", "gif", "svg", "webp", "css", "js", "json", "html")
+_FILE_EXTENSIONS = frozenset(
+    "png jpg jpeg gif svg webp avif ico bmp pdf css js json html service socket timer mount slice".split()
+)
 _SERVICE_ACCOUNTS = ("git", "hg", "svn")
 # An equals sign is part of a name in addresses for bounces (VERP, SRS, BATV), else it precedes one.
 _BOUNCE = re.compile(r"[^=]*\+|(?:SRS[01]|prvs|btv1)=|(?:bounces?|return|owner)-", re.IGNORECASE)
@@ -87,8 +89,22 @@ _NATIONAL = re.compile(
     r"|0[1-9](?: \d\d){4}|0[1-9](?:\.\d\d){4}|0[1-9](?:-\d\d){4}"
     # Britain: 020 7946 0958, 0161 496 0000, 07700 900123
     r"|0\d\d \d{4} \d{4}|0\d{3} \d{3} \d{4}|0\d{4} \d{6}"
-    # Germany, Austria: 030/1234567, 0171-1234567
-    r"|0[1-9]\d{1,3}[/-] ?\d{5,8}",
+    # Germany, Austria: 030/1234567, 0171-1234567; Israel, the Netherlands: 03-1234567, 06-12345678
+    r"|0[1-9]\d{1,3}[/-] ?\d{5,8}|0[1-9]-\d{7,8}"
+    # an area code in parentheses: (030) 123 45 67, (02) 9374 4000
+    r"|\(0[1-9]\d{0,4}\) ?\d(?:[ -]?\d){5,8}"
+    # Sweden: 08-123 456 78
+    r"|0[1-9]\d{0,2}-\d{2,3}(?: \d{2,3}){2}"
+    # Russia: 8 (495) 123-45-67, 8-800-555-35-35
+    r"|8[ -]?\(\d{3,5}\) ?\d{1,3}[ -]\d\d[ -]\d\d|8([ -])\d{3}\1\d{3}[ -]\d\d[ -]\d\d"
+    # Turkey: 0(212) 123 45 67, 0212 123 45 67
+    r"|0 ?\(?[2-5]\d\d\)? ?\d{3} \d\d \d\d"
+    # Japan, Korea: 03-1234-5678, 045-123-4567, 090-1234-5678, 0120-123-456
+    r"|0[1-9]-\d{4}-\d{4}|0[1-9]\d-\d{3,4}-\d{4}|0[1-9]\d\d-(?:\d\d-\d{4}|\d{3}-\d{3})"
+    # Brazil: (11) 91234-5678, (11) 3123-4567, but not (12) 2019-2020
+    r"|\([1-9]\d\) ?(?:9\d{4}|(?!20)[2-5]\d{3})-\d{4}"
+    # India: 098765 43210
+    r"|0[6-9]\d{4} \d{5}",
     re.ASCII,
 )
 _PAIRS = re.compile(r"\d\d(?:[ .-]\d\d)+")
@@ -97,12 +113,28 @@ _LABELED = re.compile(rf"\(?\d(?:{_GROUP_SEPARATOR}\d){{6,14}}(?!\d)", re.ASCII)
 _EXTENSION = re.compile(r"[xX]\d")  # 212-555-0187x12
 _LAST_WORD = re.compile(r"[^\W\d_]+\Z")
 _LABEL_SUFFIXES = ("no", "nr", "number", "us", "us at")  # call us at ...
-_DATE = re.compile(r"(?:19|20)\d\d[-/. ]\d\d?[-/. ]\d\d?")
-
-_CARD = re.compile(
-    r"(?:\d{4}([ -])\d{4}\1\d{4}\1\d{4}(?:\1\d{3})?|\d{4}([ -])\d{6}\2\d{4,5}|\d{13,19})(?!\d)"
+_AFTER_LABEL = " .:;=|('\u05f3\"#-\t\n"  # what may stand between a label and its number
+_PHONE_SIGN = re.compile("[\u260e\u260f\u2706\U0001f4de-\U0001f4e0\U0001f4f1\U0001f4f2\U0001f57b-\U0001f57f]\\Z")
+# T: 030 1234567, as in signatures: other numbers stand behind letters, too.
+_INITIAL = re.compile(r"(?<![\w.])[TMFP][.:] ?\Z")
+_AREA_CODE = re.compile(r"\(?0\d")
+_DATE = re.compile(
+    r"(?:19|20)\d\d[-/. ]\d\d?[-/. ]\d\d?|(?<!\d)\d\d?([-/.])\d\d?\1(?:19|20)\d\d(?!\d)"
+    r"|\A(?:19|20)\d\d ?[-/] ?(?:19|20)\d\d\Z"  # 2019-2020
 )
-_IBAN = re.compile(r"[A-Za-z]{2}\d\d(?:[ -]?[A-Za-z0-9]){11,30}")
+
+_CARD_SEPARATORS = (" {1,2}", "-", r"\.", "/", " - ")  # one of them in all of a number
+_CARD = re.compile(
+    "|".join(
+        rf"\d{{4}}{mark}\d{{4}}{mark}\d{{4}}{mark}\d{{4}}(?:{mark}\d{{3}})?(?!\d)"
+        rf"|\d{{4}}{mark}\d{{6}}{mark}\d{{4,5}}(?!\d)"
+        for mark in _CARD_SEPARATORS
+    )
+    + r"|\d{13,19}(?!\d)"
+)
+_COLUMN_BEFORE, _COLUMN_AFTER = re.compile(r"\d{4}  \Z"), re.compile(r"  \d{4}(?!\d)")
+# DE89 3704 ..., and PL 61 1090 ... with a space behind the country.
+_IBAN = re.compile(r"[A-Za-z]{2} ?\d\d(?:[ .-]{0,2}[A-Za-z0-9]){11,30}")
 
 _MIN_PHONE_DIGITS = 7  # digits of a labeled phone number
 _MIN_DIGITS_AFTER_00 = 10  # digits of an international number without "+"
@@ -214,8 +246,12 @@ def detect_ipv6(text: str, start: int, end: int) -> Iterator[PiiSpan]:
 def detect_cards(text: str, start: int, end: int) -> Iterator[PiiSpan]:
     """Payment card numbers: issuer prefix, length, grouping and Luhn's check digit."""
     for match in _CARD.finditer(text, start, end):
-        if _is_delimited(text, *match.span()) and is_card(_extract_digits(match.group())):
-            yield "card", match.start(), match.end()
+        first, last = match.span()
+        is_row = "  " in match.group() and (
+            _COLUMN_BEFORE.search(text[max(0, first - 6) : first]) or _COLUMN_AFTER.match(text, last)
+        )
+        if not is_row and _is_delimited(text, first, last) and is_card(_extract_digits(match.group())):
+            yield "card", first, last
 
 
 def detect_ibans(text: str, start: int, end: int) -> Iterator[PiiSpan]:
@@ -226,7 +262,7 @@ def detect_ibans(text: str, start: int, end: int) -> Iterator[PiiSpan]:
     expected = IBAN_LENGTHS.get(match.group()[:2].upper(), 0)
     number = ""
     for at in range(*match.span()):
-        number += text[at].upper() if text[at] not in " -" else ""
+        number += text[at].upper() if text[at] not in " .-" else ""
         if len(number) == expected:
             written = text[start : at + 1]
             one_case = written.isupper() or written.islower()
@@ -243,9 +279,11 @@ def _counts_up(number: str) -> bool:
 
 
 def _ends_in_phone_label(text: str) -> bool:
-    text = text.rstrip(" .:(").lower()
+    text = text.rstrip(_AFTER_LABEL).lower()
     for suffix in _LABEL_SUFFIXES:
         text = text.removesuffix(f" {suffix}").rstrip(" .")
+    if _PHONE_SIGN.search(text):
+        return True
     word = _LAST_WORD.search(text)
     return word is not None and (
         word.group() in _labels() or word.group().endswith(_unspaced_labels())
@@ -263,7 +301,10 @@ def detect_phones(text: str, start: int, end: int) -> Iterator[PiiSpan]:
                 break
     labeled = _LABELED.match(text, start, end)
     before = text[max(0, start - _CONTEXT_BEFORE) : start]
-    is_labeled = labeled and _ends_in_phone_label(before)
+    is_labeled = labeled and (
+        _ends_in_phone_label(before)
+        or (_INITIAL.search(before) and _AREA_CODE.match(labeled.group()))
+    )
     for match in _NATIONAL.finditer(text, start, end):
         plus = text[max(0, match.start() - 1) : match.start()] == "+"
         listed = not is_labeled and _PAIRS.fullmatch(match.group()) and _counts_up(match.group())

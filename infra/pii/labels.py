@@ -6,9 +6,11 @@ PHONE_LABELS = (
     *("tel", "tele", "tél", "phone", "telephone", "telefon", "telefono", "teléfono", "telefone"),
     *("téléphone", "telefoon", "fon", "fax", "faks", "telefax", "mobile", "mobil", "móvil", "mob"),
     *("cell", "cellulare", "celular", "telemóvel", "portable", "handy", "gsm", "natel", "mobiel"),
-    *("tlf", "puh", "puhelin", "sími", "whatsapp", "call", "hotline"),
+    *("tlf", "puh", "puhelin", "sími", "whatsapp", "call", "hotline", "ph", "contact", "contacto"),
+    *("cellphone", "landline", "telefonnummer", "rufnummer", "mobiltelefon", "handynummer", "festnetz"),
+    *("fone", "cel", "contato", "fono", "tfno", "fisso", "fixe", "teléfonos", "téls", "tels"),
     # Central and Eastern Europe, Turkey
-    *("komórka", "telefón", "τηλ", "τηλέφωνο", "κιν", "κινητό", "φαξ"),
+    *("komórka", "kom", "telefón", "τηλ", "τηλέφωνο", "κιν", "κινητό", "φαξ"),
     *("тел", "телефон", "моб", "мобильный", "факс", "мобилен", "мобільний"),
     # Middle East
     *("هاتف", "تلفون", "تليفون", "جوال", "موبايل", "فاكس", "تلفن", "موبایل", "فون"),

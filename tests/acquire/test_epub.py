@@ -87,7 +87,13 @@ def test_cover_and_contents_are_left_out() -> None:
     guide = '<reference type="cover" href="cover.xhtml"/>'
     opf = package(["cover.xhtml", "contents.xhtml", "ch1.xhtml", "ch2.xhtml"], guide=guide)
     extra = {"cover_xhtml": page("<p>Cover</p>"), "contents_xhtml": page(links)}
-    assert read(whale(content_opf=opf, **extra)).text == read(whale()).text
+    book = read(whale(content_opf=opf, **extra))
+    assert book.text == read(whale()).text
+    # Nothing declares the page of links: it may be more than contents, so it is named.
+    assert [lost["file"] for lost in book.chapters_lost] == ["OEBPS/contents.xhtml"]
+    guide += '<reference type="toc" href="contents.xhtml"/>'
+    opf = package(["cover.xhtml", "contents.xhtml", "ch1.xhtml", "ch2.xhtml"], guide=guide)
+    assert read(whale(content_opf=opf, **extra)).chapters_lost == []
 
 
 def test_without_a_table_of_contents_headings_are_chapters() -> None:
