@@ -35,6 +35,7 @@ _CYRILLIC = {
     "kk": _RUSSIAN + "ёәғқңөұүһі", "be": _RUSSIAN.replace("и", "") + "ёіў’", "bg": _RUSSIAN.replace("ы", "").replace("э", "") + "ѝ",
     "mk": "абвгдѓежзѕијклљмнњопрстќуфхцчџшѐѝ", "ru": _RUSSIAN + "ё",
     "sr": "абвгдђежзијклљмнњопрстћуфхцчџш", "uk": _RUSSIAN + "ґєії",
+    "ba": _RUSSIAN + "ёғҙҡңөҫүһә", "tg": _RUSSIAN + "ёғӣқӯҳҷ", "tt": _RUSSIAN + "ёәөүҗңһ", "uz": _RUSSIAN + "ёўқғҳ",
 }  # fmt: skip
 _LATIN_ALPHABETS = {language: frozenset(letters) for language, letters in _LATIN.items()}
 _CYRILLIC_ALPHABETS = [frozenset(letters) for letters in _CYRILLIC.values()]
@@ -46,7 +47,9 @@ _SCRIPTS = {
     "el": re.compile("[\u0370-\u03ff\u1f00-\u1fff]"),
     "he": re.compile("[\u0590-\u05ff]"),
     "hy": re.compile("[\u0530-\u058f]"),
-    "ja": re.compile("[\u3005-\u3007\u3040-\u30ff\uff66-\uff9f\u4e00-\u9fff]"),
+    "ja": re.compile(
+        "[\u3005-\u3007\u3040-\u30ff\uff66-\uff9f\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002ffff]"
+    ),
     "ka": re.compile("[\u10a0-\u10ff]"),
     "ko": re.compile("[\u3130-\u318f\uac00-\ud7a3\u4e00-\u9fff]"),
     "th": re.compile("[\u0e00-\u0e7f]"),

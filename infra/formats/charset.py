@@ -281,6 +281,10 @@ def _decode_seven_bit(data: bytes) -> tuple[str, str] | None:
             continue
         if name != "ascii" and "\x1b" not in text:
             return text, name
+    if b"\x1b$" in data:  # with the characters of NEC and IBM, which Python's codecs lack
+        text = decode_as_browser(data, "iso-2022-jp")
+        if REPLACEMENT not in text:
+            return text, "iso-2022-jp"
     if data[shift.start() : shift.start() + 2] in (b"\x1b$", b"\x1b("):
         raise TextDecodeError(shift.start(), "not text: an escape sequence")
     return None

@@ -10,7 +10,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 from infra.formats.alphabets import letter_fit
-from infra.formats.web_encodings import REPLACEMENT, decode_as_browser, find_encoding
+from infra.formats.encoding_labels import find_encoding
+from infra.formats.web_encodings import (
+    EUCJP_MS_ERRORS,
+    REPLACEMENT,
+    decode_as_browser,
+)
 
 # Encodings that plain-text files come in and that chardet may guess. Left out are those of
 # mainframes and of single countries, for which it takes short texts in other ones.
@@ -25,8 +30,8 @@ TEXT_ENCODINGS = tuple(
 SEVEN_BIT_ENCODINGS = tuple(
     "ascii hz iso2022_jp_2 iso2022_jp_2004 iso2022_jp_ext iso2022_kr utf-7".split()
 )
-# Encodings that chardet does not know.
-_RARE_ENCODINGS = ("mac-croatian", "mac-romanian")
+# Encodings that chardet does not know, or takes short texts in other ones for.
+_RARE_ENCODINGS = ("mac-croatian", "mac-romanian", "koi8-t", "ptcp154")
 # Windows' encodings that hold ISO's, by the codecs that chardet names.
 SUPERSETS = {
     "euc_kr": "cp949", "iso8859-1": "cp1252", "iso8859-9": "cp1254", "iso8859-15": "cp1252",
@@ -36,6 +41,8 @@ SUPERSETS = {
 # A guess is only accepted if this fraction of its letters fits one language. Of two guesses, the less
 # probable one is only preferred if its letters fit better by more than this.
 MIN_FIT, _FIT_TOLERANCE = 0.85, 0.0005
+# A byte that an encoding does not have costs a page's letters no more of their fit.
+_MAX_RULED_OUT_LOSS = 0.05
 # With fewer bytes beyond ASCII, a text is in Windows-1252 if that fits.
 _MIN_EVIDENCE = 4
 # With a larger fraction of bytes beyond ASCII, a page is in another script.
@@ -110,12 +117,16 @@ def detect_page(data: bytes) -> str | None:
     text = _cut_sample(text[start : start + FIT_BYTES])
     guesses = guess_encodings(text, TEXT_ENCODINGS)
     names = filter(None, map(find_encoding, guesses))
-    best = _choose_best_fit((name, decode_as_browser(text, name)) for name in names)
+    best = _choose_best_fit(
+        (name, decode_as_browser(text, name)) for name in (*names, *_RARE_ENCODINGS)
+    )
     # Letters beyond a to z tell Latin alphabets apart, but not, for example, Greek from Hebrew.
     is_sparse = len(NON_ASCII.findall(text)) < _MAX_SPARSE_FRACTION * len(text)
     if best is None or not is_sparse or letter_fit(best[1]) < 1 - _FIT_TOLERANCE:
         ruled_out = find_encoding(_guess_from_quarters(text, guesses))
-        if ruled_out and letter_fit(decode_as_browser(text, ruled_out)) >= MIN_FIT:
+        best_fit = letter_fit(best[1]) if best else 0.0
+        fit = letter_fit(decode_as_browser(text, ruled_out)) if ruled_out else 0.0
+        if fit >= max(MIN_FIT, best_fit - _MAX_RULED_OUT_LOSS):
             return ruled_out
     if best and best[1] == decode_as_browser(text, "windows-1252"):
         return "windows-1252"  # rather than an ISO encoding that differs in other bytes
@@ -166,7 +177,19 @@ def detect_text(data: bytes) -> tuple[str, str] | None:
 
 
 def _decode_each(data: bytes, names: list[str]) -> Iterator[tuple[str, str]]:
+    """The texts that encodings give, without those that do not fit.
+
+    Where Windows and JIS X 0213 have other characters for the same bytes (U+9AD9, a family name's first),
+    Windows' are tried first: nearly all files have them.
+    """
     for name in (*names, *_RARE_ENCODINGS):
+        if name == "euc_jis_2004":
+            text = data.decode("euc_jp", EUCJP_MS_ERRORS)
+            if REPLACEMENT not in text:
+                yield "eucjp-ms", text
+        with suppress(UnicodeDecodeError):
+            if name == "shift_jis_2004":
+                yield "cp932", data.decode("cp932")
         with suppress(UnicodeDecodeError):
             yield name, data.decode(name)
 

@@ -1,6 +1,6 @@
 """Encodings as browsers decode them (WHATWG Encoding Standard), and where a page declares its own.
 
-Labels come from `webencodings`. Python's codecs decode; they differ from the standard's tables in a few hundred
+Labels are in `encoding_labels`. Python's codecs decode; they differ from the standard's tables in a few hundred
 characters, which are here, and in how many bytes an error covers.
 """
 
@@ -8,9 +8,11 @@ import codecs
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import webencodings
+
+from infra.formats.encoding_labels import find_encoding
 
 REPLACEMENT = "\ufffd"
 
@@ -18,19 +20,6 @@ REPLACEMENT = "\ufffd"
 # anywhere in the head, which is searched up to the second limit.
 STANDARD_PRESCAN_BYTES, MAX_HEAD_BYTES = 1024, 1 << 16
 
-# Seven-bit encodings that browsers refuse to show, because a filter that does not know them can be
-# tricked into passing scripts. We keep text only, so their pages are read.
-_REFUSED_BY_BROWSERS = {
-    "hz-gb-2312": "hz",
-    "iso-2022-kr": "iso2022_kr",
-    "csiso2022kr": "iso2022_kr",
-}
-# Python's names of encodings that the standard has under another name.
-_ALIASES = {
-    "big5hkscs": "big5", "cp932": "shift_jis", "cp949": "euc-kr", "cp950": "big5",
-    "euc_jis_2004": "euc-jp", "shift_jis_2004": "shift_jis",
-}  # fmt: skip
-_OTHER_CHARSETS = re.compile(r"(?:cp\d|hp-|iso|johab|koi8|kz|mac|ptcp|tis|utf-32)")
 SEVEN_BIT = frozenset(("iso-2022-jp", "iso2022_kr", "hz"))
 MULTI_BYTE = frozenset(("big5", "euc-jp", "euc-kr", "gb18030", "gbk", "shift_jis"))
 
@@ -83,29 +72,6 @@ _JIS_TO_EUC = bytes(
     byte | 0x80 if 0x21 <= byte <= 0x7E or byte == 0x0F else 0xFF for byte in range(256)
 )
 _ROMAN = str.maketrans("\\~", "¥‾")
-
-
-def find_encoding(label: str | None) -> str | None:
-    """The encoding that a label means: the standard's name, else that of Python's codec.
-
-    Labels that only Python knows ("latin-1", "cp437") are accepted, too.
-    """
-    if not label:
-        return None
-    label = label.strip("\t\n\f\r ").lower()
-    if label in _REFUSED_BY_BROWSERS:
-        return _REFUSED_BY_BROWSERS[label]
-    encoding = webencodings.lookup(label)
-    if encoding is None:
-        try:
-            name = codecs.lookup(label).name
-        except (LookupError, ValueError):
-            return None
-        name = _ALIASES.get(name, name)
-        encoding = webencodings.lookup(name) or webencodings.lookup(name.replace("_", "-"))
-        if encoding is None:
-            return name if _OTHER_CHARSETS.match(name) else None
-    return None if encoding.name == "replacement" else encoding.name
 
 
 def decode_as_browser(data: bytes, encoding: str) -> str:
@@ -177,6 +143,31 @@ def _find_euc_jp(lead: int, trail: int) -> str | None:
         return None
 
 
+@cache
+def _ibm_extensions() -> dict[tuple[int, int], str]:
+    """IBM's characters that JIS X 0212 lacks, by the two bytes after 0x8F (eucJP-ms).
+
+    Browsers do not know this encoding. The characters follow each other in the order of Windows' table from 0xFA40 on.
+    """
+    table = b"".join(
+        bytes((lead, trail))
+        for lead in (0xFA, 0xFB, 0xFC)
+        for trail in (*range(0x40, 0x7F), *range(0x80, 0xFD))
+        if (lead, trail) < (0xFC, 0x4C)
+    ).decode("cp932")
+    in_others = "\uffe2\uffe4\u2235"  # negation, broken bar and because: Python's codec lacks two
+    added = [
+        char
+        for char in table
+        if char == "\u2116" or (char not in in_others and not char.encode("euc_jp", "ignore"))
+    ]
+    first = (0xF3 - 0xA1) * 94 + 0xF3 - 0xA1
+    places = (divmod(first + index, 94) for index in range(len(added)))
+    return {
+        (0xA1 + row, 0xA1 + column): char for (row, column), char in zip(places, added, strict=True)
+    }
+
+
 def _handle_euc_jp(error: UnicodeError) -> tuple[str, int]:
     assert isinstance(error, UnicodeDecodeError)
     data, start = error.object, error.start
@@ -185,6 +176,16 @@ def _handle_euc_jp(error: UnicodeError) -> tuple[str, int]:
     return _handle_multi_byte(
         error, lambda byte: byte in (0x8E, 0x8F) or 0xA1 <= byte <= 0xFE, _find_euc_jp
     )
+
+
+def _handle_eucjp_ms(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeDecodeError)
+    data, start = error.object, error.start
+    if data[start] == 0x8F and start + 2 < len(data):
+        char = _ibm_extensions().get((data[start + 1], data[start + 2]))
+        if char is not None:
+            return char, start + 3
+    return _handle_euc_jp(error)
 
 
 def _handle_gb18030(error: UnicodeError) -> tuple[str, int]:
@@ -200,6 +201,8 @@ def _register(name: str, handler: Callable[[UnicodeError], tuple[str, int]]) -> 
 
 
 _SINGLE_BYTE = _register("single-byte", _handle_single_byte)
+# For Python's codec euc_jp: it then reads eucJP-ms, and U+FFFD for what is no character.
+EUCJP_MS_ERRORS = _register("eucjp-ms", _handle_eucjp_ms)
 _ERROR_HANDLERS = {
     **{f"windows-{number}": _SINGLE_BYTE for number in (874, *range(1250, 1259))},
     "big5": _register(

@@ -114,7 +114,9 @@ _EXTENSION = re.compile(r"[xX]\d")  # 212-555-0187x12
 _LAST_WORD = re.compile(r"[^\W\d_]+\Z")
 _LABEL_SUFFIXES = ("no", "nr", "number", "us", "us at")  # call us at ...
 _AFTER_LABEL = " .:;=|('\u05f3\"#-\t\n"  # what may stand between a label and its number
-_PHONE_SIGN = re.compile("[\u260e\u260f\u2706\U0001f4de-\U0001f4e0\U0001f4f1\U0001f4f2\U0001f57b-\U0001f57f]\\Z")
+_PHONE_SIGN = re.compile(
+    "[\u260e\u260f\u2706\U0001f4de-\U0001f4e0\U0001f4f1\U0001f4f2\U0001f57b-\U0001f57f]\\Z"
+)
 # T: 030 1234567, as in signatures: other numbers stand behind letters, too.
 _INITIAL = re.compile(r"(?<![\w.])[TMFP][.:] ?\Z")
 _AREA_CODE = re.compile(r"\(?0\d")
@@ -248,9 +250,14 @@ def detect_cards(text: str, start: int, end: int) -> Iterator[PiiSpan]:
     for match in _CARD.finditer(text, start, end):
         first, last = match.span()
         is_row = "  " in match.group() and (
-            _COLUMN_BEFORE.search(text[max(0, first - 6) : first]) or _COLUMN_AFTER.match(text, last)
+            _COLUMN_BEFORE.search(text[max(0, first - 6) : first])
+            or _COLUMN_AFTER.match(text, last)
         )
-        if not is_row and _is_delimited(text, first, last) and is_card(_extract_digits(match.group())):
+        if (
+            not is_row
+            and _is_delimited(text, first, last)
+            and is_card(_extract_digits(match.group()))
+        ):
             yield "card", first, last
 
 

@@ -4,7 +4,8 @@ from urllib.parse import unquote_to_bytes
 
 import pytest
 
-from infra.formats.web_encodings import decode_as_browser, encode_as_browser, find_encoding
+from infra.formats.encoding_labels import find_encoding
+from infra.formats.web_encodings import decode_as_browser, encode_as_browser
 from tasks.acquire.web.page import (
     forbids_follow,
     forbids_index,

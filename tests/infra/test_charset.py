@@ -256,6 +256,58 @@ def test_further_texts_are_read_as_written(encoding: str, text: str) -> None:
     assert decode_text(text.encode(encoding))[0] == text
 
 
+# Texts with letters that few encodings have, as their countries' books are written.
+TATAR = "Татарстан Республикасы составындагы дәүләт. Җиңү көне бәйрәме һәр елны үткәрелә.\n"
+BASHKIR = "Башҡортостан Республикаһы составындағы хоҡуҡи дәүләт. Ҡала ҙур, сәскәләр матур.\n"
+UZBEK = "Ўзбекистон демократик республика ҳисобланади. Ҳамма фуқаролар тенг ҳуқуқлидир.\n"
+TAJIK = "Тоҷикистон ҷумҳурии соҳибистиқлол, демократӣ ва ягонаи миллӣ мебошад. Рӯзи хуб.\n"
+KAZAKH = "Ол кісі ауылда тұрады, әкесі мен анасы да сонда. Біз жаңа үйге көштік.\n"
+
+
+@pytest.mark.parametrize("times", [1, 12])
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        *(("ptcp154", text) for text in (KAZAKH, TATAR, BASHKIR, UZBEK, TAJIK)),
+        ("kz1048", KAZAKH),
+        ("koi8_t", TAJIK),
+    ],
+)
+def test_asian_cyrillic_is_read_as_written(encoding: str, text: str, times: int) -> None:
+    data = (text * times).encode(encoding)
+    assert decode_text(data)[0] == text * times
+    assert text in decode_page(b"<p>" + data, None).text
+
+
+# What NEC and IBM added to Japanese, in Windows' forms of each encoding: the bytes of two names and of
+# "①㈱㍻Ⅰ". JIS X 0213 has other characters (郄, 粼) for the first two.
+WINDOWS_JAPANESE = "髙﨑①㈱㍻"
+WINDOWS_BYTES = {
+    "cp932": b"\xfb\xfc\xfa\xb1\x87\x40\x87\x8a\x87\x7e",
+    "cp932, chosen by NEC": b"\xee\xe0\xed\x95\x87\x40\x87\x8a\x87\x7e",
+    "cp51932": b"\xfc\xe2\xf9\xf5\xad\xa1\xad\xea\xad\xdf",
+    "eucjp-ms": b"\x8f\xf4\xfb\x8f\xf4\xbd\xad\xa1\xad\xea\xad\xdf",
+    "cp50221": b"\x1b$B\x7c\x62\x79\x75\x2d\x21\x2d\x6a\x2d\x5f\x1b(B",
+}
+
+
+@pytest.mark.parametrize("name", WINDOWS_BYTES)
+def test_japanese_books_have_the_characters_of_windows(name: str) -> None:
+    codec = "cp932" if "932," in name or name == "cp932" else "euc_jp"
+    codec = "iso2022_jp" if name == "cp50221" else codec
+    for text in (TEXTS["ja"], TEXTS["ja"] * 12):
+        data = text.encode(codec) + WINDOWS_BYTES[name]
+        assert decode_text(data)[0] == text + WINDOWS_JAPANESE
+        if name != "eucjp-ms":  # which browsers do not read
+            assert WINDOWS_JAPANESE in decode_page(data, None).text
+
+
+@pytest.mark.parametrize("encoding", ["euc_jis_2004", "shift_jis_2004"])
+def test_characters_that_only_jis_x_0213_has_are_read(encoding: str) -> None:
+    text = TEXTS["ja"] + "か゚き゚く゚と言う。俱に𠮟る。"
+    assert decode_text(text.encode(encoding))[0] == text
+
+
 def test_an_encoding_without_a_codec_is_refused() -> None:
     mazovia = dict(zip("ąćęłńóśźżŹ", b"\x86\x8d\x91\x92\xa4\xa2\x9e\xa6\xa7\xa0", strict=True))
     data = b"".join(

@@ -5,7 +5,8 @@ import hashlib
 import pytest
 from webencodings.labels import LABELS
 
-from infra.formats.web_encodings import decode_as_browser, find_declarations, find_encoding
+from infra.formats.encoding_labels import find_encoding
+from infra.formats.web_encodings import decode_as_browser, find_declarations
 
 # SHA-256 over the characters of the standard's index files (encoding.spec.whatwg.org/indexes.json,
 # 2026-05), in the order of their bytes; Big5 without the two slashes that Python has once.
@@ -118,6 +119,13 @@ def test_bytes_are_decoded_as_browsers_do(encoding: str, data: bytes, text: str)
         ("utf-16", "utf-16le"),
         ("hz-gb-2312", "hz"),
         ("cp437", "cp437"),
+        ("eucJP-win", "euc-jp"),
+        ("CP51932", "euc-jp"),
+        ("cp50221", "iso-2022-jp"),
+        ("utf8mb4", "utf-8"),
+        ("win-1251", "windows-1251"),
+        ("windows1252", "windows-1252"),
+        ("x-mac-greek", "mac-greek"),
         ("utf-7", None),
         ("base64", None),
         ("klingon", None),

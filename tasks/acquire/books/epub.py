@@ -263,11 +263,13 @@ def _read_chapters(
             and page.link_chars > TOC_LINK_FRACTION * len(page.text)
         )
         if lists_links or (path in declared and not _has_prose(page)):
-            if path not in declared:
-                error = f"left out as contents: {page.link_chars} of {len(page.text)} characters are links"
-                book.chapters_lost.append({"file": path, "error": error})
-            elif unlinked >= PROSE_MIN_CHARS:
-                book.chapters_lost.append({"file": path, "error": "left out as cover or contents"})
+            message = (
+                f"left out as contents: {page.link_chars} of {len(page.text)} characters are links"
+            )
+            if path in declared:
+                message = "left out as cover or contents"
+            if path not in declared or unlinked >= PROSE_MIN_CHARS:
+                book.chapters_lost.append({"file": path, "error": message})
             page = XhtmlText()
         if page.repaired:
             book.chapters_repaired.append(path)
