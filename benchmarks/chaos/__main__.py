@@ -76,6 +76,7 @@ def _on_stack(folder: Path, cases: Sequence[Case]) -> Iterator[tuple[Case, Outco
     with Rig(folder).running() as rig:
         _undisturbed(rig)
         for case in cases:
+            rig.note_files()
             yield case, _attempt(lambda case=case: case.run(rig, case))  # type: ignore[misc]
 
 

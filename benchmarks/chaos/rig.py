@@ -249,8 +249,11 @@ class Rig:
         }
 
     def record_reference(self, storage: str) -> None:
-        """Take the results in a store, and what is on this machine, as those of an undisturbed run."""
+        """Take the results in a store as those of an undisturbed run."""
         self.expected = self.digests(storage)
+
+    def note_files(self) -> None:
+        """Take what is on this machine now as not left by the run that begins."""
         self._residue = self._files_on_this_machine()
 
     def check(self, storage: str) -> list[str]:

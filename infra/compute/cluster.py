@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from infra.compute.clock import ClockWatch
 from infra.compute.cluster_config import (
     LOOPBACK,
     MIN_WORKER_MEMORY,
@@ -38,6 +39,7 @@ MEMORY_FRACTION = 0.8  # of the machine's memory, over all local workers
 CLIENT_BATCH_INTERVAL_S = 0.001
 # Units of work that are submitted at a time, if the cluster is not larger than that suffices for.
 SUBMIT_BATCH, TASKS_PER_THREAD = 500, 8
+POLL_INTERVAL_S = 0.1  # at most; a finished unit wakes this thread up
 LOGGED_PACKAGES = ("tasks", "lm", "infra")
 CLOSED_MESSAGE = "the run is being stopped: its cluster is closed"
 
@@ -236,6 +238,7 @@ class DaskCluster:
 
         Raises:
             SchedulerUnreachableError: if the connection to the scheduler is lost.
+            ClockSetBackError: if this machine's clock was set back, and Dask stands still.
             RunCancelled: if the run is being stopped.
             Exception: the first error that the function raised.
         """
@@ -268,7 +271,7 @@ class DaskCluster:
         try:
             # (as_completed with results returns the error of a cancelled future as a result.)
             completed = as_completed(submit(next(batches)), loop=client.loop)
-            for done in completed.batches():
+            for done in _iter_finished(completed):
                 results = self._gather(client, done)
                 if len(running) - len(done) < step // 2 and (indices := next(batches, None)):
                     completed.update(submit(indices))
@@ -341,6 +344,19 @@ class DaskCluster:
     ) -> None:
         """Close."""
         self.close()
+
+
+def _iter_finished(completed: Any) -> Iterator[list[Any]]:
+    """Yield finished futures, as many as there are at a time."""
+    watch = ClockWatch()
+    while not completed.is_empty():
+        if completed.has_ready():
+            watch.progressed()
+            yield completed.next_batch(block=False)
+        else:
+            watch.check()
+            with completed.thread_condition:
+                completed.thread_condition.wait(timeout=POLL_INTERVAL_S)
 
 
 def _sees_file(storage: Storage, name: str) -> bool:

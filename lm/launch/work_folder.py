@@ -1,7 +1,7 @@
 """The folder in which a model is trained until it is committed: it survives a crash."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +45,19 @@ def fixed_config(spec: DatasetSpec) -> dict[str, Any]:
 
 @contextmanager
 def folder_lock(folder: Path, on_wait: Callable[[], None]) -> Iterator[None]:
-    """Wait until no other process trains in this folder; ``on_wait`` is called if one does."""
+    """Wait until no other process trains in this folder; ``on_wait`` is called if one does.
+
+    The folder exists in the block. If that leaves it empty, since the other process has made the model, it
+    is deleted.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with file_lock(folder.with_name(f"{folder.name}.lock"), on_wait):
         folder.mkdir(exist_ok=True)
-        yield
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                folder.rmdir()
 
 
 def checkpoint_url(config: LoopConfig, folder: Path) -> str:

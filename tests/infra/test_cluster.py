@@ -14,6 +14,7 @@ import pytest
 from distributed.core import Status
 from pydantic import ValidationError
 
+from infra.compute.clock import ClockSetBackError, ClockWatch
 from infra.compute.cluster import (
     DaskCluster,
     SchedulerUnreachableError,
@@ -312,6 +313,45 @@ def test_a_lost_connection_is_an_error(released: threading.Event) -> None:
         ):
             list(results)
         released.set()
+
+
+@pytest.mark.e2e
+def test_a_clock_that_is_set_back_ends_a_run_that_stands_still(
+    released: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = {"n_workers": 1, "threads_per_worker": 1, "processes": False}
+    monkeypatch.setattr("infra.compute.clock.STALL_TIMEOUT_S", 1.0)
+    with cluster(cluster_class="distributed.LocalCluster", cluster_kwargs=arguments) as one:
+        results = one.map(wait_until_released, [(0,), (1,)])
+        assert next(results) == (0, 0)
+        with monkeypatch.context() as patch:
+            present = time.time
+            patch.setattr(time, "time", lambda: present() - 3600)
+            with pytest.raises(ClockSetBackError, match=r"set back by 3,600 s"):
+                list(results)
+        released.set()
+
+
+def test_a_clock_that_is_set_back_is_no_error_while_work_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("infra.compute.clock.STALL_TIMEOUT_S", 100.0)
+    wall, steady = 50_000.0, 0.0
+    monkeypatch.setattr(time, "time", lambda: wall)
+    monkeypatch.setattr(time, "monotonic", lambda: steady)
+    watch = ClockWatch()
+    wall, steady = wall + 90, 90.0
+    watch.check()
+    wall -= 3600
+    for _ in range(3):
+        wall, steady = wall + 90, steady + 90
+        watch.check()
+        watch.progressed()
+    wall, steady = wall + 101, steady + 101
+    with pytest.raises(ClockSetBackError):
+        watch.check()
+    wall += 3600  # and it is set right
+    watch.check()
 
 
 def test_a_client_that_reconnects_does_not_keep_a_cluster_from_being_closed() -> None:

@@ -262,3 +262,4 @@ def test_two_runs_of_one_model_wait_for_each_other(
         thread.join()
     assert len(launched) == 1
     assert model[0].content == model[1].content
+    assert not launched[0].exists(), "neither of them may leave a folder"
