@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from cli.gc import gc
 from infra.runs.run_records import COMPLETED, RunRecord, StageRecord, save_run
-from infra.store.cache_dir import MAX_AGE_S
+from infra.store.cache_dir import MAX_AGE_S, STALE_FOLDERS
 from infra.store.storage import Storage
 from tests.infra.test_unit_cache import build, context
 
@@ -33,8 +33,11 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Storage:
     for name in ("small", "other"):
         (tmp_path / f"{name}.yaml").write_text(RECIPE.format(name=name, storage=storage.url))
     save_run(storage, RunRecord("small", "1", "2026-01-01", 1.0, COMPLETED, stages=[stage]))
-    for name, age in (("new", 0.0), ("old", 2 * MAX_AGE_S)):
-        path = tmp_path / "cache" / "spool" / name / "spool.warc.gz"
+    for kind, name, age in (
+        ("spool", "new", 0.0),
+        *((kind, "old", 2 * MAX_AGE_S) for kind in STALE_FOLDERS),
+    ):
+        path = tmp_path / "cache" / kind / name / "spool.warc.gz"
         path.parent.mkdir(parents=True)
         path.write_bytes(b"pages")
         os.utime(path, (time.time() - age,) * 2)
@@ -64,7 +67,9 @@ def test_a_dry_run_lists_what_a_run_then_deletes(tmp_path: Path, store: Storage)
     deleted = run_json(tmp_path)
     assert deleted == {**planned, "dry_run": False}
     assert {item["kind"] for item in deleted["deleted"]} == {"data set", "unit cache"}
-    assert [Path(item["path"]).name for item in deleted["local_caches"]] == ["old"]
+    old = [Path(item["path"]) for item in deleted["local_caches"]]
+    assert {path.name for path in old} == {"old"}
+    assert {path.parent.name for path in old} == set(STALE_FOLDERS)
     assert deleted["bytes"] > 0
     assert len(store.list_folders("upper")) == 1
     assert [path.name for path in (tmp_path / "cache" / "spool").iterdir()] == ["new"]

@@ -19,6 +19,7 @@ from infra.formats.megatron import (
     encode_index,
     token_dtype,
 )
+from infra.store.cache_dir import ENV_VAR
 from infra.store.storage import Storage
 from tests.shard_writer import TokenShardWriter
 from tests.tokenize import megatron
@@ -162,3 +163,17 @@ def test_an_index_that_is_damaged_is_named(tmp_path: Path) -> None:
     part.storage.write(part.file("train.idx"), b"MMIDIDX")
     with pytest.raises(CorruptShardError, match=r"train\.idx"):
         TokenShards(dataset, "train")
+
+
+def test_blocks_of_remote_shards_are_cached_where_only_their_user_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder in the temporary folder would be anybody's: blocks in it are not hashed again."""
+    monkeypatch.delenv(ENV_VAR, raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "shared"))
+    shards = TokenShards(made(Storage("memory://shards-of-a-user")), "train")
+    assert shards.read(0, len(FLAT)).tolist() == FLAT
+    assert [*(tmp_path / "home" / ".cache" / "gristmill" / "tokens").iterdir()]
+    assert not (tmp_path / "shared").exists()

@@ -1,5 +1,9 @@
 """Documents are looked up in bounded memory, and by any spelling of their URL."""
 
+import weakref
+from collections.abc import Iterator
+from contextlib import suppress
+
 import pyarrow as pa
 import pytest
 
@@ -37,6 +41,34 @@ def find(query: str) -> list[str]:
         (1, pa.table({"id": ["f" * 32], "url": pa.array([None], pa.string())})),
     ]
     return [url for _, rows in search(lambda: tables, query) for url in rows["url"].to_pylist()]
+
+
+@pytest.mark.parametrize(
+    "query", ["0" * 31 + "7", "https://x.org/7", "x.org/7#top", "x.org/none", "feed"]
+)
+def test_a_search_holds_at_most_two_tables(query: str) -> None:
+    """A store has more documents than memory has room for their ids and URLs.
+
+    The second table is the last one of a stricter search, while a looser one begins.
+    """
+    alive: list[weakref.ref[pa.Table]] = []
+    most = 0
+
+    def tables() -> Iterator[tuple[int, pa.Table]]:
+        nonlocal most
+        for first in range(0, 5000, 100):
+            numbers = range(first, first + 100)
+            ids = [f"{number:032d}" for number in numbers]
+            table = pa.table({"id": ids, "url": [f"https://x.org/{n}" for n in numbers]})
+            alive.append(weakref.ref(table))
+            yield first, table
+            del table
+            most = max(most, sum(reference() is not None for reference in alive))
+
+    with suppress(DocumentNotFoundError):
+        search(tables, query)
+    assert len(alive) >= 50
+    assert most <= 2
 
 
 @pytest.mark.parametrize(
