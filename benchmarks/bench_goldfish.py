@@ -60,7 +60,7 @@ def recipe(folder: Path, epochs: int) -> dict[str, Any]:
 def main() -> int:
     """Run and print; the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--epochs", type=int, default=40, help="how often a document is read")
+    parser.add_argument("--epochs", type=int, default=30, help="how often a document is read")
     epochs = parser.parse_args().epochs
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
