@@ -253,8 +253,11 @@ class Rig:
         self.expected = self.digests(storage)
 
     def note_files(self) -> None:
-        """Take what is on this machine now as not left by the run that begins."""
-        self._residue = self._files_on_this_machine()
+        """Take what is on this machine now as not left by the run that begins.
+
+        What was there before counts, too: a removal deletes what is cached, and the next run caches it again.
+        """
+        self._residue |= self._files_on_this_machine()
 
     def check(self, storage: str) -> list[str]:
         """Return what differs from the undisturbed run: data, files that are left, and processes."""
