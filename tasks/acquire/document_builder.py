@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import numpy as np
@@ -100,12 +101,17 @@ _ISO_DATE = re.compile(
     r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:[T ](\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d(?::?\d\d)?)?))?)?)?"
 )
 _BASIC_DATE = re.compile(r"(\d{4})(\d\d)(\d\d)(?=[T ]|$)")  # ISO 8601 without hyphens
+_UTC = re.compile(r"(?<=\d) ?(?:UTC|GMT|z)\Z")  # as BigQuery and others name it
+_SPACED_OFFSET = re.compile(r"(?<=\d) (?=[+-]\d\d:?\d\d\Z)")
+_MAIL_DATE = re.compile(  # RFC 5322, as feeds have it
+    r"(?:[A-Z][a-z]{2}, )?\d{1,2} [A-Z][a-z]{2} \d{4} \d\d:\d\d(?::\d\d)? (?:GMT|UT|UTC|Z|[+-]\d{4})"
+)
 
 
 def iso_date(value: object) -> str | None:
     """A date as ISO 8601 text (year, month, day or time of day), or ``None`` if it is not one.
 
-    Strings must be ISO 8601 already, to whatever precision; `date` and `datetime` are written out. A
+    Strings must be ISO 8601 already, to whatever precision, or dates of mail and feeds; `date` and `datetime` are written out. A
     whole number of four digits is a year, one of eight a day (20240131).
     """
     if isinstance(value, date | datetime):
@@ -114,7 +120,14 @@ def iso_date(value: object) -> str | None:
         value = str(int(value)) if value == value // 1 else None
     if not isinstance(value, str):
         return None
-    match = _ISO_DATE.fullmatch(_BASIC_DATE.sub(r"\1-\2-\3", value.strip(), count=1))
+    value = value.strip()
+    if _MAIL_DATE.fullmatch(value):
+        try:
+            return parsedate_to_datetime(value).isoformat()
+        except ValueError:
+            return None
+    value = _SPACED_OFFSET.sub("", _UTC.sub("Z", value))
+    match = _ISO_DATE.fullmatch(_BASIC_DATE.sub(r"\1-\2-\3", value, count=1))
     if match is None:
         return None
     year, month, day, time = match.groups()

@@ -45,8 +45,22 @@ _DATE_TAGS = (
 )
 _LICENSE_TAGS = ("dcterms.license", "dc.rights.license", "dcterms.rights", "dc.rights", "license")
 _ISO_DATE = re.compile(r"^\s*(\d{4})-?(\d\d)(?:-?(\d\d))?(?:[T\s].*|Z)?$", re.S)
-_SLASHED_DATE = re.compile(r"^\s*(\d{4})[/.](\d{1,2})[/.](\d{1,2})(?:\s.*)?$", re.S)
+_SLASHED_DATE = re.compile(r"^\s*(\d{4})[/.-](\d{1,2})[/.-](\d{1,2})(?:[T\s].*)?$", re.S)
+_MONTHS = (
+    "january february march april may june july august september october november december"
+).split()
+# 5 March 2024, 5th Mar. 2024, Tuesday, March 5, 2024
+_NAMED_DATE = re.compile(
+    r"\s*(?:[A-Za-z]{3,9}[.,]*\s+)?"
+    r"(?:(\d{1,2})(?:st|nd|rd|th)?[\s-]+([A-Za-z]{3,9})[.,]*[\s-]+"
+    r"|([A-Za-z]{3,9})\.?\s+(\d{1,2})(?:st|nd|rd|th)?,?\s+)(\d{4})(?![\w-])"
+)
 _LANGUAGE_TAG = re.compile(r"^[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{1,8})*$")
+# CC BY-SA 4.0, cc-by-4.0, CC0
+_CREATIVE_COMMONS_NAME = re.compile(
+    r"(?:creative commons|cc)[ -]?(0|by(?:[ -](?:nc|nd|sa))*)(?:[ -]v?(\d\.\d))?(?: (?:international|universal))?",
+    re.I,
+)
 _CREATIVE_COMMONS = re.compile(
     r"^(?:https?:)?//(?:www\.)?creativecommons\.org/(licenses|publicdomain)/([a-z+-]+)"
     r"(?:/(\d\.\d))?",
@@ -99,7 +113,8 @@ def _iter_json_ld(root: Any) -> Iterator[dict[str, Any]]:
         if (script.get("type") or "").split(";")[0].strip().lower() != "application/ld+json":
             continue
         try:
-            stack = [json.loads(script.text or "")]
+            # Strings with line breaks are no JSON, but pages have them.
+            stack = [json.loads(script.text or "", strict=False)]
         except (ValueError, RecursionError):
             continue
         while stack:
@@ -122,6 +137,8 @@ def _find_title(root: Any, meta: dict[str, str]) -> str | None:
     title = _clean_title(meta.get("og:title"))
     for tag in ("title", "h1"):
         for element in root.iter(tag):
+            if any(parent.tag == "svg" for parent in element.iterancestors()):
+                continue  # the name of a picture
             title = title or _clean_title("".join(element.itertext()))
     return title
 
@@ -129,14 +146,17 @@ def _find_title(root: Any, meta: dict[str, str]) -> str | None:
 def parse_date(text: object) -> str | None:
     """Parse a date to a day or month in ISO 8601; ``None`` if it cannot be parsed.
 
-    Understood are ISO 8601 with or without a time, ``YYYY/MM/DD`` and the dates of HTTP and mail
-    (RFC 5322). Dates such as 03/04/2021 mean different days in different countries: ``None``.
+    Understood are ISO 8601 with or without a time, ``YYYY/MM/DD``, days with an English month
+    (5 March 2024; March 5, 2024) and the dates of HTTP and mail (RFC 5322). Dates such as 03/04/2021 mean different days in different countries: ``None``.
     """
     if not isinstance(text, str) or len(text) > 64:
         return None
     match = _ISO_DATE.match(text) or _SLASHED_DATE.match(text)
     if match:
         year, month, day = (int(part) if part else None for part in match.groups())
+    elif named := _NAMED_DATE.match(text):
+        day, year = int(named[1] or named[4]), int(named[5])
+        month = _month_number(named[2] or named[3])
     else:
         from email.utils import parsedate
 
@@ -151,6 +171,13 @@ def parse_date(text: object) -> str | None:
     if first_day.year not in _YEARS:
         return None
     return first_day.isoformat() if day else f"{first_day:%Y-%m}"
+
+
+def _month_number(name: str) -> int | None:
+    name = name.lower()
+    if name == "sept" or len(name) == 3 or name in _MONTHS:
+        return next((i for i, month in enumerate(_MONTHS, 1) if month.startswith(name)), None)
+    return None
 
 
 def _find_date(root: Any, meta: dict[str, str], json_ld: list[dict[str, Any]]) -> str | None:
@@ -198,8 +225,8 @@ def license_name(url: str) -> str:
         return url
     kind, name, version = match.groups()
     name = name.lower()
-    if kind.lower() == "publicdomain":
-        return "public-domain" if name == "mark" else f"cc0-{version or '1.0'}"
+    if kind.lower() == "publicdomain" or name == "publicdomain":
+        return "public-domain" if name in ("mark", "publicdomain") else f"cc0-{version or '1.0'}"
     return f"cc-{name}" + (f"-{version}" if version else "")
 
 
@@ -225,11 +252,34 @@ def _find_license(
         value = item.get("license")
         address = value.get("@id") or value.get("url") if isinstance(value, dict) else value
         if isinstance(address, str) and address.strip():
-            return license_name(_resolve_url(url, address.strip()))
+            return _license_text(address.strip()) or license_name(
+                _resolve_url(url, address.strip())
+            )
     for name in _LICENSE_TAGS:
-        if meta.get(name, "").startswith(("http://", "https://")):
-            return license_name(meta[name])
+        text = meta.get(name, "")
+        if text.startswith(("http://", "https://")):
+            return license_name(text)
+        if named := _creative_commons_name(text):
+            return named
     return common.pop() if len(common) == 1 else None
+
+
+def _creative_commons_name(text: str) -> str | None:
+    match = _CREATIVE_COMMONS_NAME.fullmatch(text.strip())
+    if match is None:
+        return None
+    terms, version = match[1].lower().replace(" ", "-"), match[2]
+    if terms == "0":
+        return f"cc0-{version or '1.0'}"
+    return f"cc-{terms}" + (f"-{version}" if version else "")
+
+
+def _license_text(text: str) -> str | None:
+    """The name of a license that is no address: ``MIT``, ``CC BY 4.0``, "All rights reserved"."""
+    is_address = (
+        "/" in text or "#" in text or "." in text.rsplit(maxsplit=1)[-1].strip("0123456789.")
+    )
+    return None if is_address else _creative_commons_name(text) or text
 
 
 def _clean_license(text: str | None) -> str | None:

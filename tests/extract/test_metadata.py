@@ -34,6 +34,7 @@ def test_a_page_without_metadata() -> None:
     [
         ("<title> A\n title </title>", "", "A title"),
         ('<title>A | Site</title><meta property="og:title" content="A">', "", "A"),
+        ("", "<svg><title>Menu</title></svg><h1>A heading</h1>", "A heading"),
         ("<title></title>", "<h1>A <em>heading</em></h1>", "A heading"),
         ("<title>" + "x" * 900 + "</title>", "", "x" * 500),
     ],
@@ -52,6 +53,14 @@ def test_title(head: str, body: str, title: str) -> None:
         ("2021/2/3", "2021-02-03"),
         ("Wed, 03 Feb 2021 10:00:00 GMT", "2021-02-03"),
         ("3 Feb 2021 10:00", "2021-02-03"),
+        ("2021-2-3", "2021-02-03"),
+        ("February 3, 2021", "2021-02-03"),
+        ("Wednesday, Feb. 3rd, 2021 at 10:00", "2021-02-03"),
+        ("3 Sept 2021", "2021-09-03"),
+        ("3-Feb-2021", "2021-02-03"),
+        ("Chapter 3, 2021", None),
+        ("Mart 3, 2021", None),
+        ("31 February 2021", None),
         ("03/04/2021", None),
         ("2021-02-30", None),
         ("1812-01-01", None),
@@ -103,6 +112,7 @@ def test_language() -> None:
         ("//creativecommons.org/licenses/BY/3.0/deed.de", "cc-by-3.0"),
         ("http://creativecommons.org/publicdomain/zero/1.0/", "cc0-1.0"),
         ("https://creativecommons.org/publicdomain/mark/1.0/", "public-domain"),
+        ("http://creativecommons.org/licenses/publicdomain/", "public-domain"),
         ("https://h.example/license", "https://h.example/license"),
     ],
 )
@@ -121,6 +131,11 @@ def test_license() -> None:
     assert metadata(linked(license={"url": ZERO})).license == "cc0-1.0"
     assert metadata(f'<meta name="DCTERMS.rights" content="{BY}">').license == "cc-by-4.0"
     assert metadata('<meta name="dc.rights" content="All rights reserved">').license is None
+    for text, name in (("CC BY-SA 4.0", "cc-by-sa-4.0"), ("CC0", "cc0-1.0"), ("MIT", "MIT"), ("GPL-3.0", "GPL-3.0"),
+                       ("All rights reserved", "All rights reserved"), ("/terms", "https://h.example/terms"),
+                       ("terms.html", "https://h.example/a/terms.html")):  # fmt: skip
+        assert metadata(linked(license=text)).license == name
+    assert metadata('<meta name="dc.rights" content="CC BY 4.0">').license == "cc-by-4.0"
     assert metadata(body=f'<a href="{BY}">x</a><a href="{BY}">y</a>').license == "cc-by-4.0"
     assert metadata(body=f'<a href="{BY}">x</a><a href="{ZERO}">y</a>').license is None
 
@@ -128,5 +143,7 @@ def test_license() -> None:
 def test_linked_data_that_is_broken_or_deep() -> None:
     broken = '<script type="application/ld+json">{"datePublished": "2020-01-01"</script>'
     assert metadata(broken).date is None
+    lines = '<script type="application/ld+json">{"name": "a\nb", "datePublished": "2020-01-01"}</script>'
+    assert metadata(lines).date == "2020-01-01"
     deep = '<script type="application/ld+json">' + "[" * 100_000 + "</script>"
     assert metadata(deep + linked(datePublished="2020-01-01")).date == "2020-01-01"
