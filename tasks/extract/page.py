@@ -8,6 +8,7 @@ from infra.formats.characters import clean_markup, is_blank, remove_control_char
 from infra.formats.charset import decode_page
 from infra.formats.media_type import media_type
 from tasks.extract.furniture import remove_furniture
+from tasks.extract.markup import simplify
 from tasks.extract.metadata import Metadata, license_name, normalize_language_tag, read_metadata
 
 _RESOURCE_LIMIT = 114  # lxml.etree.ErrorTypes.ERR_RESOURCE_LIMIT
@@ -104,6 +105,7 @@ def _parse_html(html: str) -> Any:
 def _extract_trafilatura(root: Any) -> str:
     import trafilatura
 
+    simplify(root)
     # The parsed page rather than its source: it is not parsed twice, and a page that is only a
     # fragment is not rejected.
     # deduplicate=False: its cache lives as long as the process, so that a page's text would depend
