@@ -34,10 +34,13 @@ def find_stale(keep: Path) -> dict[Path, int]:
     entries = [path for kind in STALE_FOLDERS for path in root.glob(f"{kind}/*")]
     stale = {}
     for path in (*entries, *root.glob("code-*.json")):
-        # Times of files alone: looking into a folder counts as an access to it.
-        stats = [file.stat() for file in (path, *path.rglob("*")) if file.is_file()]
-        times = [max(stat.st_mtime, stat.st_atime) for stat in stats]
-        newest = max(times, default=path.stat().st_mtime)
+        try:
+            # Times of files alone: looking into a folder counts as an access to it.
+            stats = [file.stat() for file in (path, *path.rglob("*")) if file.is_file()]
+            times = [max(stat.st_mtime, stat.st_atime) for stat in stats]
+            newest = max(times, default=path.stat().st_mtime)
+        except FileNotFoundError:
+            continue  # a run has deleted it meanwhile, so it is in use
         if path != keep and time.time() - newest > MAX_AGE_S:
             stale[path] = sum(stat.st_size for stat in stats)
     return stale
