@@ -1,8 +1,10 @@
 """Hugging Face's Trainer, with peft's LoRA or without: ``python finetune_trainer.py MODEL ROWS.npz JSON``.
 
 MODEL is the folder of a sequence classifier. ROWS holds ``ids``, int64[n, T], padded on the right by -1, and ``labels``,
-int64[n], in the order in which they are trained on. Prints one line of JSON: ``cpu_seconds`` and ``seconds`` after ``warm``
-steps, ``losses`` of all steps, ``trained`` weights, and ``versions``.
+int64[n], in the order in which they are trained on. JSON holds ``rank`` (0: all weights are trained), ``alpha``,
+``lora_a``, a file of the matrices that LoRA starts from, ``batch``, ``warm`` and ``rates``, the learning rate of each step.
+Prints one line of JSON: ``cpu_seconds`` and ``seconds`` after ``warm`` steps, ``losses`` of all steps, ``trained`` weights,
+and ``versions``.
 """
 
 import json
@@ -15,6 +17,7 @@ import numpy as np
 import peft
 import torch
 import transformers
+from safetensors.torch import load_file
 from transformers import (
     AutoModelForSequenceClassification,
     Trainer,
@@ -77,11 +80,38 @@ def collate(items: Any) -> Any:
 
 
 class InOrder(Trainer):
-    """A trainer that takes the examples in the order in which they are."""
+    """A trainer that takes the examples in the order in which they are, and its learning rates from a list."""
+
+    rates: Any
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """Return the schedule; after the last step it is asked for one rate more."""
+        rates = [*self.rates, 0.0]
+        assert len(rates) == num_training_steps + 1
+        peak = self.args.learning_rate
+        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer or self.optimizer, lambda step: rates[step] / peak
+        )
+        return self.lr_scheduler
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
         examples: Any = dataset or self.train_dataset
         return torch.utils.data.SequentialSampler(examples)
+
+
+def start_alike(model: Any, lora_a: Any) -> None:
+    """Give peft's adapters the random matrices of ours, in which query, key and value are stacked."""
+    for number, block in enumerate(model.bert.encoder.layer):
+        parts = {
+            "qkv": [getattr(block.attention.self, name) for name in ("query", "key", "value")],
+            "out": [block.attention.output.dense],
+            "up": [block.intermediate.dense],
+            "down": [block.output.dense],
+        }
+        for name, adapted in parts.items():
+            start = lora_a[f"base.blocks.{number}.{name}.lora_a"].chunk(len(adapted))
+            for layer, own in zip(adapted, start, strict=True):
+                layer.lora_A["default"].weight.data.copy_(own)
 
 
 def main() -> None:
@@ -90,8 +120,12 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(1)
     model: Any = AutoModelForSequenceClassification.from_pretrained(sys.argv[1])
+    # Equal weights are trained: ours has no token types, and BertModel never updates the row of the token it pads with,
+    # which here is the end of text, the first token of each text.
+    model.bert.embeddings.token_type_embeddings.requires_grad_(False)
+    model.get_input_embeddings().padding_idx = None
     if given["rank"]:
-        model = peft.get_peft_model(
+        with_lora = peft.get_peft_model(
             model,
             peft.LoraConfig(
                 task_type="SEQ_CLS",
@@ -103,15 +137,15 @@ def main() -> None:
                 modules_to_save=["classifier", "pooler"],
             ),
         )
+        start_alike(model, load_file(given["lora_a"]))
+        model = with_lora
     clock = Clock(given["warm"])
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             output_dir=folder,
-            max_steps=given["steps"],
+            max_steps=len(given["rates"]),
             per_device_train_batch_size=given["batch"],
-            learning_rate=given["lr"],
-            lr_scheduler_type="linear",
-            warmup_steps=given["warmup"],
+            learning_rate=max(given["rates"]),
             weight_decay=0.0,
             adam_beta2=0.999,
             max_grad_norm=1.0,
@@ -128,6 +162,7 @@ def main() -> None:
             data_collator=collate,
             callbacks=[clock],
         )
+        trainer.rates = given["rates"]
         trainer.train()
     (cpu, wall), (cpu_end, wall_end) = clock.at
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)

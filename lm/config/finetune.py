@@ -20,7 +20,9 @@ MUON_LR, ADAMW_LR = 0.005, 0.0005
 class LoraConfig(ConfigModel):
     """Low-rank updates beside frozen matrices (Hu et al. 2021, arXiv:2106.09685)."""
 
-    rank: int = Field(8, ge=1, description="rank of the update of each matrix")
+    rank: int = Field(
+        8, ge=1, description="rank of the update of each matrix; query, key and value are three"
+    )
     alpha: float = Field(16.0, gt=0, description="the update is multiplied by alpha / rank")
     targets: tuple[str, ...] = Field(
         (),

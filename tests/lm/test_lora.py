@@ -89,8 +89,38 @@ def test_embeddings_and_first_blocks_are_frozen() -> None:
 def test_the_update_is_that_of_the_paper() -> None:
     torch.manual_seed(0)
     layer = nn.Linear(6, 5)
-    adapted = LoRALinear(layer, 2, 3.0)
+    adapted = LoRALinear(layer, 2, 3.0, [5])
     nn.init.normal_(adapted.lora_b)
     x = torch.randn(4, 6)
     update = 3.0 / 2 * adapted.lora_b @ adapted.lora_a
     torch.testing.assert_close(adapted(x), x @ (layer.weight + update).T + layer.bias)
+
+
+def test_each_stacked_matrix_has_the_update_that_it_would_have_alone() -> None:
+    torch.manual_seed(0)
+    rows = [6, 4, 4]
+    layer = nn.Linear(8, sum(rows))
+    adapted = LoRALinear(layer, 2, 3.0, rows)
+    nn.init.normal_(adapted.lora_b)
+    x = torch.randn(5, 8)
+    update = adapted(x) - layer(x)
+    for ours, a, b in zip(
+        update.split(rows, -1), adapted.lora_a.split(2), adapted.lora_b.split(rows), strict=True
+    ):
+        torch.testing.assert_close(ours, 3.0 / 2 * x @ a.T @ b.T)
+
+
+@pytest.mark.parametrize("architecture", ["bert", "llama"])
+def test_query_key_and_value_are_updated_apart(architecture: str) -> None:
+    model = language_model(architecture)
+    before: Any = {name: weight.clone() for name, weight in model.state_dict().items()}
+    rows = {id(weight): rows for weight, rows in model.weight_matrices()}
+    block: Any = next(iter(model.layers()))
+    stacked = rows[id(block.qkv.weight)]
+    apply_lora(model, 2, 4.0, ["qkv"])
+    nn.init.normal_(block.qkv.lora_b)
+    merge_lora(model)
+    update = block.qkv.weight - before["blocks.0.qkv.weight"]
+    ranks = [int(torch.linalg.matrix_rank(part, rtol=1e-3)) for part in update.split(stacked)]
+    assert ranks == [2, 2, 2]
+    assert int(torch.linalg.matrix_rank(update, rtol=1e-3)) == 6
