@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
+from infra.dataset.model_folder import model_folder
 from infra.schemas.metrics import read_items, read_metrics
+from tests.finetune.cards import answer_greedily, run_card
 from tests.finetune.planted_tasks import planted
 from tests.finetune.tiny_runs import ENCODER, TinyStore, entry, variant, write_jsonl
 
@@ -31,8 +33,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> TinyStore:
 
 
 @pytest.mark.usefixtures("in_process")
+# Words that are divided by spaces are what the pipeline falls back to, and what was trained on.
+@pytest.mark.filterwarnings("ignore:Tokenizer does not support real words")
 @pytest.mark.parametrize("case", SETTINGS)
-def test_a_planted_task_is_solved(case: str, store: TinyStore, tmp_path: Path) -> None:
+def test_a_planted_task_is_solved(
+    case: str, store: TinyStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     base, settings, metric, wanted = SETTINGS[case]
     task = case.split(maxsplit=1)[0]
     rows, own = planted(task, count=320 if task == "qa" else 160)
@@ -47,7 +53,8 @@ def test_a_planted_task_is_solved(case: str, store: TinyStore, tmp_path: Path) -
     examples = store.prepare(item)
     assert examples.counts.kept == len(rows)
     model = store.finetune(variant(item), examples, store.base(**base))
-    scores = store.score(variant(item), store.release(model), examples)
+    export = store.release(model)
+    scores = store.score(variant(item), export, examples)
     value = scores.stats["systems"]["model"][metric]["value"]
     assert value <= wanted if metric in LOWER_IS_BETTER else value >= wanted
     # What is published: the same value, and that of each example.
@@ -62,3 +69,34 @@ def test_a_planted_task_is_solved(case: str, store: TinyStore, tmp_path: Path) -
         assert len(explained["tokens"]) == len(explained["scores"])
         assert abs(explained["delta"]) < 0.1 + 0.1 * abs(explained["total"])
     assert ("explanations" in scores.stats) == (task == "classification")
+    # What the card says that a reader should run, with an example in place of the card's.
+    monkeypatch.chdir(model_folder(export))
+    match task:
+        case "classification":
+            ((found,),) = run_card({"some text": rows[0]["text"]})["printed"]
+            assert found["label"] == rows[0]["label"]
+        case "tagging":
+            (spans,) = run_card({"words that are divided by spaces": " ".join(rows[0]["words"])})[
+                "printed"
+            ]
+            words = [word for span in spans for word in span["word"].split()]
+            tags = zip(rows[0]["words"], rows[0]["tags"], strict=True)
+            assert words == [word for word, tag in tags if tag != "O"]
+        case "qa":
+            passage = {"the question": "which", "the passage": rows[0]["context"]}
+            assert run_card(passage)["printed"][0].strip() == rows[0]["answers"][0]["text"]
+        case "seq2seq":
+            written = run_card({"the source": rows[0]["source"]})["printed"][0]
+            assert written.strip() == rows[0]["target"]
+        case "chat":
+            question, answer = rows[0]["messages"]
+            chat = run_card({"Hello": question["content"]})["chat"]
+            # The pipeline draws its answers unless it is told not to.
+            (found,) = chat([question], max_new_tokens=8, do_sample=False)
+            said = found["generated_text"][-1]
+            assert said == {"role": "assistant", "content": answer_greedily(model, question, 8)}
+            if case == "chat":
+                assert said["content"] == answer["content"]
+        case "completion":
+            (written,) = run_card({})["printed"]
+            assert "<fim_middle>" in written
