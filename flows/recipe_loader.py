@@ -2,7 +2,7 @@
 
 import codecs
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,9 @@ def format_validation_errors(path: str, error: ValidationError, value: Any = Non
         if mistake["type"] == "extra_forbidden":
             lines.append(f"{where}: unknown key")
             continue
+        if mistake["type"] == "union_tag_invalid":
+            lines.append(mask(f"{where}{_describe_tag(mistake['ctx'], mistake['input'])}"))
+            continue
         message = mistake["msg"].removeprefix("Value error, ")
         message = EXPECTED.get(mistake["type"], message)
         if mistake["type"] == "string_type" and isinstance(mistake.get("input"), int | float):
@@ -104,6 +107,16 @@ def format_validation_errors(path: str, error: ValidationError, value: Any = Non
         shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
         lines.append(mask(f"{where}: {message}{shown}"))
     return lines
+
+
+def _describe_tag(context: Mapping[str, Any], section: Any) -> str:
+    """Describe a value that names no member of a union of sections, with its key: `.task: 'x' is none of ...`."""
+    tag, items = context["tag"], section.items() if isinstance(section, dict) else ()
+    key = next((name for name, value in items if value == tag), None)
+    if key is None:
+        missing = str(context["discriminator"]).strip("_()'")
+        return f".{missing}: the key is missing; one of {context['expected_tags']}"
+    return f".{key}: {tag!r} is none of {context['expected_tags']}"
 
 
 def _field_path(loc: Sequence[int | str], value: Any) -> Iterator[str]:
@@ -122,7 +135,8 @@ def _field_path(loc: Sequence[int | str], value: Any) -> Iterator[str]:
                 shown = name
             value = value[key] if exists else None
         elif isinstance(value, dict):
-            if key not in value and key == value.get("family", DEFAULT_FAMILY):
+            members = (value.get("family", DEFAULT_FAMILY), value.get("task"))
+            if key not in value and key in members:
                 continue  # which member of the union it is: no key of the recipe
             value = value.get(key, value)  # a source's kind is in `loc`, but not in the value
         yield shown

@@ -55,7 +55,8 @@ class LoRALinear(nn.Linear):
 
     def _blocks(self) -> Tensor:
         """Return ``lora_b`` with the part of each stacked matrix in columns of its own, float[outputs, S r]."""
-        return torch.block_diag(*self.lora_b.split(self.rows))
+        blocks: Tensor = torch.block_diag(*self.lora_b.split(self.rows))
+        return blocks
 
 
 def apply_lora(model: TrainableModel, rank: int, alpha: float, targets: Sequence[str] = ()) -> None:

@@ -97,6 +97,11 @@ def _locate(
         yield own or split, (url,)
     if folder is not None:
         return
+    if not is_remote(pattern) and Path(pattern).is_dir():
+        raise TaskFileError(
+            f"{field}: {pattern!r} is a folder, but none that save_to_disk of datasets wrote; name its files, as in "
+            f"{str(Path(pattern) / '*.jsonl')!r}"
+        )
     try:
         urls = list(expand_globs([pattern]))
     except StorageError as error:

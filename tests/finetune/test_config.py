@@ -117,7 +117,8 @@ def test_a_base_that_cannot_do_the_task_is_named(changes: dict[str, Any], field:
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
-        ({"task": "poetry"}, "finetune"),
+        ({"task": "poetry"}, "finetune.t.task: "),
+        ({"data": {"files": "x.csv"}}, "finetune.t.data.files: "),
         ({"data": {}}, "data"),
         ({"data": {"files": ["x"], "test_fraction": 0.0}}, "data.test_fraction"),
         ({"data": {"files": ["x"], "validation_fraction": 0.5, "test_fraction": 0.5}}, "data"),

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from babel.messages import mofile, pofile
 
+from infra.schemas.examples import Task
 from tasks.finetune.data.conll import bracketed_to_bio
 from tasks.finetune.data.read import ReadOptions, read_examples
 from tasks.finetune.data.records import DataFileError
@@ -273,3 +274,53 @@ def test_a_file_that_cannot_be_read_is_one_error(
 ) -> None:
     with pytest.raises(DataFileError, match=name):
         read(data, name, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "data"),
+    [
+        ("a.conll", "tagging", "EU B-ORG\ncaf\xe9 O\n\nRome B-LOC\n"),
+        (
+            "a.po",
+            "seq2seq",
+            '# Jos\xe9\nmsgid "coffee"\nmsgstr "caf\xe9"\n\nmsgid "tea"\nmsgstr "Tee"\n',
+        ),
+    ],
+)
+def test_bytes_of_another_encoding_are_rows_of_their_own(name: str, task: Task, data: str) -> None:
+    table, rejected = read_examples(
+        data.encode("latin-1"), name=name, task=task, options=ReadOptions()
+    )
+    assert table.num_rows == 1
+    assert [item.reason for item in rejected] == ["bad_encoding"]
+    assert "0xe9" in rejected[0].message
+
+
+def test_text_of_utf_16_is_no_text_of_utf_8() -> None:
+    sides = [text.encode("utf-16-le") for text in ("one\ntwo\n", "eins\nzwei\n")]
+    rows, rejected = read(sides[0], "a.en", task="seq2seq", target=(sides[1], "a.de"))
+    assert rows == []
+    assert {reason for _, reason in rejected} == {"bad_encoding"}
+    _, rejected = read("EU B-ORG\n\n".encode("utf-16"), "a.conll", task="tagging")
+    assert {reason for _, reason in rejected} <= {"bad_encoding", "bad_row", "missing_column"}
+
+
+def test_a_file_that_is_not_packed_any_more_is_read_by_its_format() -> None:
+    row = {"text": "x", "label": "a"}
+    assert len(read(jsonl(row), "a.jsonl.gz")[0]) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "where"),
+    [
+        ([1], "data"),
+        ({"data": [{}]}, "article 1"),
+        (
+            {"data": [{"paragraphs": [{"context": "x", "qas": []}, {"context": "x"}]}]},
+            "paragraph 2",
+        ),
+    ],
+)
+def test_what_squad_files_lack_is_named(content: Any, where: str) -> None:
+    with pytest.raises(DataFileError, match=where):
+        read(orjson.dumps(content), "a.json", task="qa")

@@ -145,6 +145,15 @@ def test_a_missing_file_is_named_with_its_field(store: TinyStore, tmp_path: Path
     assert str(error.value).startswith("finetune.task.data.files.0: ")
 
 
+def test_a_folder_of_files_is_no_file(store: TinyStore, tmp_path: Path) -> None:
+    folder = tmp_path / "examples"
+    folder.mkdir()
+    write_jsonl(folder / "a.jsonl", sentences(40))
+    with pytest.raises(TaskFileError, match="is a folder") as error:
+        store.prepare(entry("classification", folder))
+    assert str(error.value).startswith("finetune.task.data.files.0: ")
+
+
 def test_a_changed_row_keeps_the_split_of_all_others(store: TinyStore, tmp_path: Path) -> None:
     rows = sentences(60)
     before = store.prepare(entry("classification", write_jsonl(tmp_path / "a.jsonl", rows)))

@@ -74,6 +74,9 @@ def test_dots_lead_into_objects() -> None:
         ("qa", {"question": "q", "context": "abc", "answers": {"text": ["a"], "answer_start": []}}, "bad_span"),
         ("seq2seq", {"source": "x", "target": "\n"}, "empty_target"),
         ("seq2seq", {"source": "", "target": "y"}, "empty_text"),
+        ("seq2seq", {"source": "x", "target": None}, "empty_target"),
+        ("seq2seq", {"source": "x", "target": "y\0"}, "bad_encoding"),
+        ("seq2seq", {"source": "x", "target": "y", "document_id": "12"}, "bad_value"),
         ("chat", {"messages": [{"role": "user", "content": "x"}]}, "empty_target"),
         ("chat", {"messages": [{"role": "human", "content": "x"}]}, "bad_messages"),
         ("chat", {"messages": ["x"]}, "bad_messages"),
@@ -81,7 +84,9 @@ def test_dots_lead_into_objects() -> None:
         ("chat", {"messages": [{"role": "user", "content": "x"}, {"role": "system", "content": "y"}]}, "bad_messages"),
         ("completion", {"text": ""}, "empty_text"),
         ("embedding", {"query": "q", "positive": ""}, "empty_target"),
+        ("embedding", {"query": "q", "positive": None}, "empty_target"),
         ("embedding", {"query": "q", "positive": "p", "negatives": [1]}, "bad_value"),
+        ("embedding", {"query": "q", "positive": "p", "negatives": ["n", " "]}, "empty_text"),
     ],
 )  # fmt: skip
 def test_a_row_that_is_no_example_has_a_reason(task: Task, row: Any, reason: str) -> None:

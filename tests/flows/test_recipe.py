@@ -85,7 +85,8 @@ def test_values_are_overridden_by_section_position_and_name(path: str) -> None:
         ("train.tiny.model.num_heads=3", "small.yaml: train.tiny.model.llama: hidden_size 64"),
         ("train.tiny.name=a b", "small.yaml: train.0.name: "),
         ('name="small\\n"', "small.yaml: name: "),
-        ("sources.0.kind=carrier-pigeon", "sources.dump: "),
+        ("sources.0.kind=carrier-pigeon", "sources.dump.kind: "),
+        ("train.tiny.family=perceptron", "train.tiny.family: "),
         ("sources.0.paths=1", "sources.dump.documents.paths: "),
     ],
 )

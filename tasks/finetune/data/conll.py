@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 
-from tasks.finetune.data.records import DataFileError, Rejection, Record
+from tasks.finetune.data.records import Rejection, Record
 
 # "# text = ..." and "# newdoc" of CoNLL-U, "#begin document" of CoNLL-2012. Other lines that begin with "#"
 # are words: CoNLL-2003 has the token "#".
@@ -22,17 +22,15 @@ def read_conll(data: bytes, name: str, *, words: int, tags: int) -> Iterator[Rec
 
     Args:
         data: the file.
-        name: of the file, for messages.
+        name: of the file; not used.
         words: the column of the words, from 0; a negative number counts from the last.
         tags: the column of the tags.
 
     Yields:
         Records with ``words`` and ``tags``, per sentence.
-
-    Raises:
-        DataFileError: if the file is not UTF-8.
     """
-    for sentence in _iter_sentences(data, name):
+    del name
+    for sentence in _iter_sentences(data):
         first, width = sentence[0][0], len(sentence[0][1])
         odd = next((line for line, fields in sentence if len(fields) != width), None)
         if odd is not None:
@@ -56,11 +54,9 @@ def read_conll2012(data: bytes, name: str) -> Iterator[Record | Rejection]:
 
     Yields:
         Records with ``words``, ``tags`` (BIO, ``B-V`` at the predicate) and ``predicate``.
-
-    Raises:
-        DataFileError: if the file is not UTF-8.
     """
-    for sentence in _iter_sentences(data, name):
+    del name
+    for sentence in _iter_sentences(data):
         first, width = sentence[0][0], len(sentence[0][1])
         if any(len(fields) != width for _, fields in sentence) or width <= _PREDICATES_2012:
             yield Rejection(first, "bad_row", f"the sentence of line {first} has uneven columns")
@@ -101,13 +97,12 @@ def bracketed_to_bio(cells: Sequence[str]) -> list[str] | None:
     return tags if role is None else None
 
 
-def _iter_sentences(data: bytes, name: str) -> Iterator[list[Line]]:
-    """Yield the lines of each sentence, with their numbers from 1, split into fields."""
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise DataFileError(f"{name}: line {line} is not UTF-8") from None
+def _iter_sentences(data: bytes) -> Iterator[list[Line]]:
+    """Yield the lines of each sentence, with their numbers from 1, split into fields.
+
+    Bytes that are not UTF-8 become surrogates, which fail with their sentence.
+    """
+    text = data.decode("utf-8-sig", "surrogateescape")
     sentence: list[Line] = []
     for number, raw in enumerate(text.split("\n"), 1):
         stripped = raw.strip()

@@ -84,15 +84,17 @@ def read_po(data: bytes, name: str) -> Iterator[Record | Rejection]:
     last. Obsolete messages and the header are not read; messages without a translation, and fuzzy ones,
     which no translator has confirmed, are dropped.
 
+    Bytes that are not of the encoding that the header names become surrogates, which fail with their message.
+
     Raises:
-        DataFileError: if it is not in the encoding that its header names.
+        DataFileError: if there is no such encoding, or the whole is not of it.
     """
     match = _CHARSET.search(data[:4096])
     charset = match[1].decode() if match and match[1] != b"CHARSET" else "utf-8"
     try:
-        lines = data.decode(charset).removeprefix("\ufeff").split("\n")
+        lines = data.decode(charset, "surrogateescape").removeprefix("\ufeff").split("\n")
     except (UnicodeDecodeError, LookupError) as error:
-        raise DataFileError(f"{name}: {error}") from None
+        raise DataFileError(f"{name}: the charset of its header: {error}") from None
     entry: dict[str, str] = {}
     first, field, fuzzy = 0, "", False
     for number, line in enumerate([*map(str.strip, lines), ""], 1):

@@ -123,6 +123,8 @@ def read_examples(
 def _unpack(data: bytes, name: str, damage: list[Rejection]) -> tuple[bytes, str]:
     """Unpack a compressed file; what a damaged one holds up to the damage is read."""
     magic = detect_compression(data)
+    for suffix in _PACKED:  # also of a file that is not packed any more, as some downloads are
+        name = name.removesuffix(suffix)
     if magic is None:
         return data, name
     pieces: list[bytes] = []
@@ -133,8 +135,6 @@ def _unpack(data: bytes, name: str, damage: list[Rejection]) -> tuple[bytes, str
         rest = b"".join(pieces)
         damage.append(Rejection(rest.count(b"\n") + 1, error.reason, str(error)))
         pieces = [rest[: rest.rfind(b"\n") + 1]]  # the last line is not whole
-    for suffix in _PACKED:
-        name = name.removesuffix(suffix)
     return b"".join(pieces), name
 
 

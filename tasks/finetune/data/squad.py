@@ -22,18 +22,21 @@ def read_squad(data: bytes, name: str) -> Iterator[Record | Rejection]:
         content = orjson.loads(data.removeprefix(BOM))
     except orjson.JSONDecodeError as error:
         raise DataFileError(f"{name}: not JSON: {error}") from None
-    try:
-        questions = [
-            (paragraph["context"], question)
-            for article in content["data"]
-            for paragraph in article["paragraphs"]
-            for question in paragraph["qas"]
-        ]
-    except (TypeError, KeyError) as error:
-        message = f"{name}: not the JSON of SQuAD (data, paragraphs, qas): {error}"
-        raise DataFileError(message) from None
-    for row, (context, question) in enumerate(questions, 1):
-        yield _read_question(row, context, question)
+    row = 0
+    for number, article in enumerate(_list(content, "data", name), 1):
+        where = f"{name}: article {number}"
+        for index, paragraph in enumerate(_list(article, "paragraphs", where), 1):
+            for question in _list(paragraph, "qas", f"{where}, paragraph {index}"):
+                row += 1
+                yield _read_question(row, paragraph.get("context"), question)
+
+
+def _list(value: Any, key: str, where: str) -> list[Any]:
+    """Return the list that an object has under a key."""
+    items = value.get(key) if isinstance(value, dict) else None
+    if not isinstance(items, list):
+        raise DataFileError(f"{where} has no list {key!r}: not the JSON of SQuAD (data, paragraphs, qas)")
+    return items
 
 
 def _read_question(row: int, context: Any, question: Any) -> Record | Rejection:

@@ -1,5 +1,6 @@
 """From the columns of a file to the columns of a task, with checks of each value."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ OPTIONAL_COLUMNS: Mapping[Task, tuple[str, ...]] = {
     "embedding": ("negatives",),
 }
 ROLES = ("system", "user", "assistant")
+_DOCUMENT_ID = re.compile(r"[0-9a-f]{32}")
 
 Example = dict[str, Any]
 
@@ -68,6 +70,9 @@ class ToExample:
         if value is not None and not isinstance(value, str):
             name = self._name(column)
             raise BadValueError("bad_value", f"column {name!r} is {type(value).__name__}, not text")
+        if value and column == "document_id" and not _DOCUMENT_ID.fullmatch(value):
+            message = f"{quote(value)} is no id of a document: 32 hexadecimal digits in lower case"
+            raise BadValueError("bad_value", message)
         return value or None
 
     def _classification(self, record: Record) -> Example:
@@ -75,7 +80,7 @@ class ToExample:
         has_column = "text_pair" in self._columns or "text_pair" in record.values
         if has_column and self._value(record, "text_pair", may_be_null=True) is not None:
             example["text_pair"] = self._text(record, "text_pair")
-        value = self._value(record, "label")
+        value = self._value(record, "label", empty="empty_label")
         if isinstance(value, str) and self._label_separator is not None:
             value = [part.strip() for part in value.split(self._label_separator) if part.strip()]
         is_list = isinstance(value, list)
@@ -149,6 +154,8 @@ class ToExample:
         if "negatives" in self._columns or "negatives" in record.values:
             value = self._value(record, "negatives", may_be_null=True)
             negatives = [value] if isinstance(value, str) else _check_strings(value or [], "negatives")
+            if any(not text.strip() for text in negatives):
+                raise BadValueError("empty_text", "one of the negatives is empty; none is an empty list")
         return {
             "query": self._text(record, "query"),
             "positive": self._text(record, "positive", empty="empty_target"),
@@ -158,7 +165,9 @@ class ToExample:
     def _name(self, column: str) -> str:
         return self._columns.get(column, column)
 
-    def _value(self, record: Record, column: str, *, may_be_null: bool = False) -> Any:
+    def _value(
+        self, record: Record, column: str, *, may_be_null: bool = False, empty: str = "empty_text"
+    ) -> Any:
         name = self._name(column)
         value: Any = record.values
         # A column may have a dot in its own name.
@@ -168,12 +177,11 @@ class ToExample:
                 raise BadValueError("missing_column", f"no column {name!r} for {column}; it has {have}")
             value = value[key]
         if value is None and not may_be_null:
-            reason = "empty_label" if column == "label" else "empty_text"
-            raise BadValueError(reason, f"column {name!r} is null")
+            raise BadValueError(empty, f"column {name!r} is null")
         return value
 
     def _text(self, record: Record, column: str, empty: str = "empty_text") -> str:
-        value = self._value(record, column)
+        value = self._value(record, column, empty=empty)
         if not isinstance(value, str):
             message = f"column {self._name(column)!r} is {type(value).__name__}, not text"
             raise BadValueError("bad_value", message)
@@ -186,13 +194,18 @@ class ToExample:
 
 
 def _check_encodable(value: Any) -> None:
-    """Refuse half of a surrogate pair, which JSON can hold and UTF-8 cannot."""
+    """Refuse bytes of another encoding, and half of a surrogate pair, which JSON can hold and UTF-8 cannot."""
     if isinstance(value, str):
         try:
             value.encode()
         except UnicodeEncodeError as error:
-            message = f"character {error.start} is a lone surrogate"
+            byte = ord(value[error.start]) - 0xDC00  # as `surrogateescape` decodes it
+            what = f"byte 0x{byte:02x}, not UTF-8" if 0x80 <= byte <= 0xFF else "a lone surrogate"
+            message = f"character {error.start} is {what}"
             raise BadValueError("bad_encoding", message) from None
+        if "\0" in value:  # valid UTF-8, as every other byte of a file in UTF-16 is
+            message = f"character {value.index(chr(0))} is NUL; a file in UTF-16 has to be converted to UTF-8"
+            raise BadValueError("bad_encoding", message)
     elif isinstance(value, Mapping):
         _check_encodable(list(value.values()))
     elif isinstance(value, list):
