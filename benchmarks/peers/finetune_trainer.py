@@ -89,9 +89,8 @@ class InOrder(Trainer):
         rates = [*self.rates, 0.0]
         assert len(rates) == num_training_steps + 1
         peak = self.args.learning_rate
-        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer or self.optimizer, lambda step: rates[step] / peak
-        )
+        own: Any = optimizer or self.optimizer
+        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(own, lambda step: rates[step] / peak)
         return self.lr_scheduler
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
