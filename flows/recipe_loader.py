@@ -111,11 +111,11 @@ def format_validation_errors(path: str, error: ValidationError, value: Any = Non
 
 def _describe_tag(context: Mapping[str, Any], section: Any) -> str:
     """Describe a value that names no member of a union of sections, with its key: `.task: 'x' is none of ...`."""
-    tag, items = context["tag"], section.items() if isinstance(section, dict) else ()
-    key = next((name for name, value in items if value == tag), None)
+    tag, values = context["tag"], section if isinstance(section, dict) else {}
+    chooser = str(context["discriminator"]).strip("_()'")
+    key = next((name for name in (chooser, *values) if str(values.get(name)) == tag), None)
     if key is None:
-        missing = str(context["discriminator"]).strip("_()'")
-        return f".{missing}: the key is missing; one of {context['expected_tags']}"
+        return f".{chooser}: the key is missing; one of {context['expected_tags']}"
     return f".{key}: {tag!r} is none of {context['expected_tags']}"
 
 

@@ -8,7 +8,6 @@ import time
 
 from infra.errors import UserError
 
-SET_BACK_S = 10.0  # by how much, that it counts: slewing and leap seconds move a clock by less
 STALL_TIMEOUT_S = 300.0
 
 
@@ -17,39 +16,33 @@ class ClockSetBackError(UserError):
 
 
 class ClockWatch:
-    """Follows the wall clock against the one that only goes forward."""
+    """Follows the wall clock: a message waits at most until it shows the latest time that it has shown."""
 
     def __init__(self) -> None:
         """Begin now."""
-        self._offset = _offset()
-        self._since: float | None = (
-            None  # of the monotonic clock: set back, and nothing was finished
-        )
+        self._latest = time.time()
+        self._since: float | None = None  # of the steady clock: behind, and nothing was finished
 
     def progressed(self) -> None:
         """Note that something was finished."""
-        if self._since is not None:
-            self._since = time.monotonic()
+        self._since = None
 
     def check(self) -> None:
-        """Call it while nothing is finished.
+        """Call it again and again while nothing is finished.
 
         Raises:
-            ClockSetBackError: if that lasts for ``STALL_TIMEOUT_S`` after the clock was set back.
+            ClockSetBackError: if that lasts for ``STALL_TIMEOUT_S`` while the clock is behind.
         """
-        behind = self._offset - _offset()
-        if behind < SET_BACK_S:
+        now = time.time()
+        behind, self._latest = self._latest - now, max(self._latest, now)
+        if behind <= 0:
             self._since = None
             return
-        now = time.monotonic()
+        steady = time.monotonic()
         if self._since is None:
-            self._since = now
-        if now - self._since >= STALL_TIMEOUT_S:
+            self._since = steady
+        if steady - self._since >= STALL_TIMEOUT_S:
             raise ClockSetBackError(
-                f"cluster: this machine's clock was set back by {behind:,.0f} s, and Dask has finished nothing for "
-                f"{STALL_TIMEOUT_S:,.0f} s since then: it waits for the time that it was. Run again: finished work is reused"
+                f"cluster: this machine's clock was set back, by {behind:,.0f} s from now, and Dask has finished nothing "
+                f"for {STALL_TIMEOUT_S:,.0f} s: it waits for the time that it was. Run again: finished work is reused"
             )
-
-
-def _offset() -> float:
-    return time.time() - time.monotonic()

@@ -96,9 +96,9 @@ _NATIONAL = re.compile(
     # Sweden: 08-123 456 78
     r"|0[1-9]\d{0,2}-\d{2,3}(?: \d{2,3}){2}"
     # Russia: 8 (495) 123-45-67, 8-800-555-35-35
-    r"|8[ -]?\(\d{3,5}\) ?\d{1,3}[ -]\d\d[ -]\d\d|8([ -])\d{3}\1\d{3}[ -]\d\d[ -]\d\d"
+    r"|8[ -]?\(\d{3,5}\) ?\d{1,3}[ -]\d\d[ -]\d\d|8-\d{3}-\d{3}-\d\d-\d\d|8 \d{3} \d{3}-\d\d-\d\d|8 800 \d{3} \d\d \d\d"
     # Turkey: 0(212) 123 45 67, 0212 123 45 67
-    r"|0 ?\(?[2-5]\d\d\)? ?\d{3} \d\d \d\d"
+    r"|0(?: ?\([2-5]\d\d\) ?|[2-5]\d\d )\d{3} \d\d \d\d"
     # Japan, Korea: 03-1234-5678, 045-123-4567, 090-1234-5678, 0120-123-456
     r"|0[1-9]-\d{4}-\d{4}|0[1-9]\d-\d{3,4}-\d{4}|0[1-9]\d\d-(?:\d\d-\d{4}|\d{3}-\d{3})"
     # Brazil: (11) 91234-5678, (11) 3123-4567, but not (12) 2019-2020
@@ -286,7 +286,10 @@ def _counts_up(number: str) -> bool:
 
 
 def _ends_in_phone_label(text: str) -> bool:
-    text = text.rstrip(_AFTER_LABEL).lower()
+    label = text.rstrip(_AFTER_LABEL)
+    if text.count("\n", len(label)) > 1:  # another paragraph
+        return False
+    text = label.lower()
     for suffix in _LABEL_SUFFIXES:
         text = text.removesuffix(f" {suffix}").rstrip(" .")
     if _PHONE_SIGN.search(text):

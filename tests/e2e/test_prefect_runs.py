@@ -34,7 +34,7 @@ def cancel(
 
 
 def log_lines(prefect: Prefect, run: str) -> list[str]:
-    """Return the last lines of a run's log in Prefect."""
+    """Return the first lines of a run's log in Prefect."""
     of_run = {"flow_run_id": {"any_": [run]}}
     lines = prefect.post("/logs/filter", logs=of_run, limit=200)
     return [line["message"] for line in lines]
@@ -69,9 +69,9 @@ def test_a_training_waits_for_another_one_and_leaves_no_process_when_cancelled(
     try:
         run = deployed.run("pipeline/example-pipeline", recipe=value, until="train")
         wait_for(lambda: any(earlier in line for line in log_lines(deployed, run)))
+        assert not list((tmp_path / "data").glob("acquire/*")), "it must not begin beside the other"
     finally:
         elsewhere.close(completed=True)
-    assert not list((tmp_path / "data").glob("acquire/*")), "it must not begin beside the other"
     wait_for(lambda: find(worker.members(), TRAINER))
     cancel(deployed, run, worker, before, tmp_path / "data")
 

@@ -231,6 +231,15 @@ def test_catalogs_are_read_as_babel_and_gettext_read_them() -> None:
     assert translations.ngettext("%d file", "%d files", 2) == pairs[2][1]
 
 
+@pytest.mark.parametrize("charset", ["no-such", "idna", "punycode"])
+def test_a_catalog_of_an_encoding_that_cannot_be_read_is_an_error_that_names_it(
+    charset: str,
+) -> None:
+    data = PO.replace("UTF-8", charset).encode()
+    with pytest.raises(DataFileError, match=r"de\.po: the charset"):
+        read(data, "de.po", task="seq2seq")
+
+
 def test_a_catalog_cut_anywhere_is_one_error() -> None:
     compiled = io.BytesIO()
     mofile.write_mo(compiled, pofile.read_po(io.BytesIO(PO.encode()), locale="de"))

@@ -1,12 +1,16 @@
 """Texts of a batch in groups of about one length: the same results, fewer positions."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
 from lm.models.heads import length_groups
 from lm.models.heads.config import HeadConfig, Task
@@ -69,6 +73,32 @@ def test_groups_change_neither_results_nor_gradients(
     assert len(gradients) == len(others)
     for one, other in zip(gradients, others, strict=True):
         torch.testing.assert_close(other, one, rtol=1e-3, atol=1e-4)
+
+
+def test_sharded_models_make_one_pass_as_all_processes_have_to_make_as_many(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    model = build_finetuned(
+        tiny(family="encoder", context_length=WIDTH, num_kv_heads=None).model.resolve(VOCAB_SIZE),
+        HeadConfig("classification", 0, ("a", "b")),
+    )
+    widths: list[int] = []
+    original = model.base.text_states
+
+    def spy(tokens_bt: torch.Tensor, keys_b: torch.Tensor | None) -> torch.Tensor:
+        widths.append(tokens_bt.shape[1])
+        return original(tokens_bt, keys_b)
+
+    monkeypatch.setattr(model.base, "text_states", spy)
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        mesh = init_device_mesh("cpu", (1,))
+        for layer in model.layers():
+            fully_shard(layer, mesh=mesh)
+        model(texts([5, 64, 17, 8, 60, 3, 30, 33, 9, 64, 1, 12]))
+    finally:
+        dist.destroy_process_group()
+    assert widths == [WIDTH]
 
 
 @given(st.lists(st.integers(0, WIDTH), min_size=1, max_size=80))

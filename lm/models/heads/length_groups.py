@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.nn import functional as F  # noqa: N812
 
 from lm.models.neural_lm import NeuralLM
@@ -27,7 +28,7 @@ def text_states(base: NeuralLM, tokens_bt: Tensor, dropout_keys_b: Tensor | None
         tokens_bt: ids; those below zero are padding on the right.
         dropout_keys_b: see ``NeuralLM.forward``.
     """
-    if tokens_bt.device.type != "cpu" or torch.compiler.is_compiling():
+    if tokens_bt.device.type != "cpu" or torch.compiler.is_compiling() or _is_sharded(base):
         return base.text_states(tokens_bt, dropout_keys_b)
     order_b, groups = split_by_length((tokens_bt >= 0).sum(1).numpy())
     if len(groups) == 1:
@@ -40,6 +41,11 @@ def text_states(base: NeuralLM, tokens_bt: Tensor, dropout_keys_b: Tensor | None
         part_btd = base.text_states(tokens_bt[own, : min(length, width)], keys)
         states.append(F.pad(part_btd, (0, 0, 0, width - part_btd.shape[1])))
     return torch.cat(states)[torch.from_numpy(np.argsort(order_b))]
+
+
+def _is_sharded(base: NeuralLM) -> bool:
+    """Whether processes exchange weights in each pass: all have to make the same number of passes."""
+    return any(isinstance(weight, DTensor) for weight in base.parameters())
 
 
 def split_by_length(

@@ -93,7 +93,7 @@ def read_po(data: bytes, name: str) -> Iterator[Record | Rejection]:
     charset = match[1].decode() if match and match[1] != b"CHARSET" else "utf-8"
     try:
         lines = data.decode(charset, "surrogateescape").removeprefix("\ufeff").split("\n")
-    except (UnicodeDecodeError, LookupError) as error:
+    except (UnicodeError, LookupError) as error:  # some codecs have errors of their own
         raise DataFileError(f"{name}: the charset of its header: {error}") from None
     entry: dict[str, str] = {}
     first, field, fuzzy = 0, "", False
