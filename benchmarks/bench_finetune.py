@@ -149,12 +149,12 @@ def compare(scratch: Path, steps: int, rounds: int, *, lora: bool) -> bool:
     base = build_model(config.model.resolve(VOCABULARY))
     folder = scratch / ("lora" if lora else "full")
     job = make_job(folder, base, rows, steps, lora=lora)
+    if lora:
+        torch.manual_seed(job.seed)
+        state = Finetuning(job).build_model().state_dict()
+        drawn = {name: weight for name, weight in state.items() if "lora_a" in name}
+        save_file(drawn, folder / LORA_FILE)
     # The peer gets the model as it is before the first step, and the examples in our order.
-    torch.manual_seed(job.seed)
-    state = Finetuning(job).build_model().state_dict()
-    save_file(
-        {name: weight for name, weight in state.items() if "lora_a" in name}, folder / LORA_FILE
-    )
     torch.manual_seed(job.seed)
     start = Finetuning(make_job(scratch / f"{folder.name}-start", base, rows, steps, lora=False))
     model: Any = start.build_model()

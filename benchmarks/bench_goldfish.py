@@ -8,7 +8,6 @@ the share that is repeated word for word.
 """
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
@@ -17,10 +16,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from infra.dataset.dataset import open_dataset
 from infra.runs.run_records import latest_run
 from infra.store.storage import Storage
+from tests.e2e.command import GRISTMILL, write_recipe
 from tests.e2e.corpora import docstrings, write_jsonl
 
 DOCUMENTS, SEEDS, TOKENS_PER_EPOCH = 200, (1, 2, 3), 36_000
@@ -65,12 +64,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_jsonl(folder / "docs.jsonl", list(docstrings()[:DOCUMENTS]))
-        (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe(folder, epochs)))
+        path = write_recipe(folder / "recipe.yaml", recipe(folder, epochs))
         start = time.monotonic()
-        command = Path(sys.executable).with_name("gristmill")
-        subprocess.run(
-            [command, "run", folder / "recipe.yaml"], check=True, stdout=subprocess.DEVNULL
-        )
+        subprocess.run([GRISTMILL, "run", path], check=True, stdout=subprocess.DEVNULL)
         print(f"six models, {epochs} epochs; the run took {time.monotonic() - start:.0f} s")
         values = read_values(Storage(str(folder / "store")))
     print(f"{'':45} {'plain':>22} {'goldfish':>22}")
@@ -90,8 +86,8 @@ def read_values(storage: Storage) -> dict[str, dict[str, list[float]]]:
         own = values[model.name.rsplit("-", 1)[0]]
         own[BITS].append(model.metrics["bits_per_byte"])
         assert model.memorization is not None
-        manifest = json.loads(storage.read(f"{model.memorization}/manifest.json"))
-        rows = {row["name"]: row["value"] for row in manifest["stats"]["metric_rows"]}
+        stats = open_dataset(storage.subdir(*model.memorization.split("/"))).stats
+        rows = {row["name"]: row["value"] for row in stats["metric_rows"]}
         for title, name in MEMORIZED.items():
             own[title].append(rows[f"suite.memorization.{name}"])
     return values

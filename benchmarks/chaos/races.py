@@ -9,8 +9,8 @@ from typing import Any
 from benchmarks.chaos.case import Case
 from benchmarks.chaos.rig import Outcome, Rig
 from benchmarks.chaos.terminal import LOCAL_CLUSTER, describe, last_error, wait_for_exit
-from infra.dataset.dataset import open_dataset
-from infra.dataset.manifest import MANIFEST, DatasetNotFoundError
+from infra.dataset.dataset import open_dataset, try_open_dataset
+from infra.dataset.manifest import MANIFEST
 from infra.store.storage import Storage
 from tasks.dedup.task import LATEST_FOLDER
 from tests.caches import make_cache
@@ -130,23 +130,15 @@ def _differing(rig: Rig, case: Case) -> list[str]:
     Data sets are compared by content: parts that the removal does not concern are taken from those before it.
     """
     got, expected = (Storage(rig.storage_of(f"{case.key}-{name}")) for name in ("during", "before"))
-    folders = [
-        name.removesuffix(f"/{MANIFEST}")
-        for name in expected.list_files()
-        if name.endswith(f"/{MANIFEST}")
-    ]
-    return [
-        f"differs after a removal: {folder}"
-        for folder in folders
-        if _content(got, folder) != _content(expected, folder)
-    ]
-
-
-def _content(storage: Storage, folder: str) -> str | None:
-    try:
-        return open_dataset(storage.subdir(*folder.split("/"))).content
-    except DatasetNotFoundError:
-        return None
+    problems = []
+    for name in expected.list_files():
+        folder, _, file = name.rpartition("/")
+        if file == MANIFEST:
+            own = try_open_dataset(got, folder)
+            reference = open_dataset(expected.subdir(*folder.split("/")))
+            if own is None or own.content != reference.content:
+                problems.append(f"differs after a removal: {folder}")
+    return problems
 
 
 CASES: tuple[Case, ...] = (

@@ -95,4 +95,9 @@ def trim(rows: Rows) -> Rows:
     """Return rows without the columns in which all are padded, rounded up to a multiple of 8."""
     used = np.flatnonzero((rows >= 0).any(0))
     length = int(used[-1]) + 1 if len(used) else 1
-    return rows[:, : -(-length // LENGTH_MULTIPLE) * LENGTH_MULTIPLE]
+    return rows[:, : round_length(length)]
+
+
+def round_length(length: int) -> int:
+    """Return a length rounded up to a multiple of 8."""
+    return -(-length // LENGTH_MULTIPLE) * LENGTH_MULTIPLE

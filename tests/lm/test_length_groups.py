@@ -15,7 +15,7 @@ from torch.distributed.fsdp import fully_shard
 from lm.models.heads import length_groups
 from lm.models.heads.config import HeadConfig, Task
 from lm.models.heads.length_groups import split_by_length
-from lm.models.heads.model import build_finetuned
+from lm.models.heads.model import FineTuned, build_finetuned
 from lm.objectives.text_rows import LENGTH_MULTIPLE
 from tests.lm.corpora import tiny
 
@@ -28,6 +28,19 @@ def texts(lengths: list[int]) -> torch.Tensor:
     for row, length in zip(tokens, lengths, strict=True):
         row[length:] = -1
     return tokens
+
+
+def watch_widths(monkeypatch: pytest.MonkeyPatch, model: FineTuned) -> list[int]:
+    """Return a list that gets the width of each pass through the base."""
+    widths: list[int] = []
+    original = model.base.text_states
+
+    def spy(tokens_bt: torch.Tensor, keys_b: torch.Tensor | None) -> torch.Tensor:
+        widths.append(tokens_bt.shape[1])
+        return original(tokens_bt, keys_b)
+
+    monkeypatch.setattr(model.base, "text_states", spy)
+    return widths
 
 
 @pytest.mark.parametrize("task", ["classification", "tagging", "qa", "embedding"])
@@ -45,14 +58,7 @@ def test_groups_change_neither_results_nor_gradients(
     model = build_finetuned(tiny(**sizes).model.resolve(VOCAB_SIZE), HeadConfig(task, 0, labels))
     model.base.dropout = 0.1
     tokens = texts([5, 64, 17, 8, 60, 3, 30, 33, 9, 64, 1, 12])
-    widths: list[int] = []
-    original = model.base.text_states
-
-    def spy(tokens_bt: torch.Tensor, keys_b: torch.Tensor | None) -> torch.Tensor:
-        widths.append(tokens_bt.shape[1])
-        return original(tokens_bt, keys_b)
-
-    monkeypatch.setattr(model.base, "text_states", spy)
+    widths = watch_widths(monkeypatch, model)
 
     def compute(groups: int) -> tuple[torch.Tensor, list[Any]]:
         monkeypatch.setattr(length_groups, "MAX_GROUPS", groups)
@@ -82,14 +88,7 @@ def test_sharded_models_make_one_pass_as_all_processes_have_to_make_as_many(
         tiny(family="encoder", context_length=WIDTH, num_kv_heads=None).model.resolve(VOCAB_SIZE),
         HeadConfig("classification", 0, ("a", "b")),
     )
-    widths: list[int] = []
-    original = model.base.text_states
-
-    def spy(tokens_bt: torch.Tensor, keys_b: torch.Tensor | None) -> torch.Tensor:
-        widths.append(tokens_bt.shape[1])
-        return original(tokens_bt, keys_b)
-
-    monkeypatch.setattr(model.base, "text_states", spy)
+    widths = watch_widths(monkeypatch, model)
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
     try:
         mesh = init_device_mesh("cpu", (1,))

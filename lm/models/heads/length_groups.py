@@ -14,7 +14,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn import functional as F  # noqa: N812
 
 from lm.models.neural_lm import NeuralLM
-from lm.objectives.text_rows import LENGTH_MULTIPLE
+from lm.objectives.text_rows import round_length
 
 GROUP_POSITIONS = 64  # what a group costs by itself, the calls of its operations, in positions
 MAX_GROUPS = 8
@@ -57,14 +57,12 @@ def split_by_length(
     all groups have about as many texts.
     """
     order_b = np.argsort(lengths_b, kind="stable")
-    best: tuple[int, list[tuple[npt.NDArray[np.int64], int]]] | None = None
-    for count in range(1, min(MAX_GROUPS, len(lengths_b)) + 1):
-        groups = []
-        for members in np.array_split(order_b, count):
-            longest = max(1, int(lengths_b[members[-1]]))
-            groups.append((members, -(-longest // LENGTH_MULTIPLE) * LENGTH_MULTIPLE))
-        cost = sum(len(members) * width + GROUP_POSITIONS for members, width in groups)
-        if best is None or cost < best[0]:
-            best = cost, groups
-    assert best is not None
-    return order_b, best[1]
+
+    def divide(count: int) -> list[tuple[npt.NDArray[np.int64], int]]:
+        parts = np.array_split(order_b, count)
+        return [(members, round_length(max(1, int(lengths_b[members[-1]])))) for members in parts]
+
+    def cost(groups: list[tuple[npt.NDArray[np.int64], int]]) -> int:
+        return sum(len(members) * width + GROUP_POSITIONS for members, width in groups)
+
+    return order_b, min(map(divide, range(1, min(MAX_GROUPS, len(lengths_b)) + 1)), key=cost)
