@@ -3,16 +3,14 @@
 import signal
 from types import FrameType
 
+from cli.interrupts import end_on_interrupt
+
 
 def main() -> None:
     """Run the command line."""
-    interrupt = signal.getsignal(signal.SIGINT)  # ignored in a background process
-    if interrupt is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    end_on_interrupt()
     from cli.main import main as run_command
 
-    if interrupt is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _exit_terminated)
     run_command()
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from cli.common import print_json, recipe_command
+from cli.interrupts import clean_up_on_interrupt
 from cli.models import EXIT_GATE_FAILED
 from cli.run import exit_now, redirect_stdout_to_stderr, use_prefect_server
 from infra.errors import UserError
@@ -45,7 +46,8 @@ def ablate(
         keep_server = use_prefect_server(exit_process)
         from flows.ablation import ablate as flow
 
-        found = flow(recipe)
+        with clean_up_on_interrupt():
+            found = flow(recipe)
         keep_server()
     if as_json:
         print_json(found.to_json())

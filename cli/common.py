@@ -7,7 +7,6 @@ with is imported when it runs.
 import atexit
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from cli.interrupts import INTERRUPTED
 from infra.errors import UserError
 from infra.log_format import ENV_VAR, JSON, json_line
 from infra.store.environment import mask, mask_errors
@@ -57,8 +57,7 @@ def handle_errors(function: Function) -> Function:
         except UserError as error:
             exit_with_error(str(error))
         except KeyboardInterrupt:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # another one ends this process at once
-            exit_with_error("interrupted; run the same command again to resume")
+            exit_with_error(INTERRUPTED)
         except OSError as error:
             what = " ".join(str(error.strerror or error).split())
             exit_with_error(f"{error.filename}: {what}" if error.filename else what)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.common import handle_errors, json_option, print_json
+from cli.interrupts import clean_up_on_interrupt
 
 if TYPE_CHECKING:
     from infra.store.storage import Storage
@@ -58,7 +59,7 @@ def explain(
     from views.explain.page import render_page
     from views.explain.released import open_released
 
-    with open_released(_find_folder(model)) as released:
+    with clean_up_on_interrupt(), open_released(_find_folder(model)) as released:
         explanation = explain_texts(
             released,
             model,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.common import print_json, recipe_command
+from cli.interrupts import clean_up_on_interrupt
 from infra.errors import UserError
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def lsh_index(recipe: "Recipe", store: "Storage", target: str, as_json: bool) ->
             f"{recipe.name}: run {record.run} has no corpus; run it as far as select first"
         )
     parts = corpus.open(store).parts
-    with DaskCluster(recipe.cluster) as cluster:
+    with clean_up_on_interrupt(), DaskCluster(recipe.cluster) as cluster:
         documents = write_index(target, recipe.dedup, _index_parts(cluster, parts, recipe.dedup))
     if as_json:
         print_json({"index": target, "documents": documents, "run": record.run})

@@ -78,7 +78,7 @@ class CommandFolder(click.Group):
 
 def _command_modules() -> list[str]:
     names = {module.name for module in pkgutil.iter_modules(cli.__path__)}
-    return sorted(names - {"__main__", "common", "main"})
+    return sorted(names - {"__main__", "common", "interrupts", "main"})
 
 
 @click.group(cls=CommandFolder, context_settings={"help_option_names": ["-h", "--help"]})

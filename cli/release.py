@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.common import print_json, print_message, recipe_command
+from cli.interrupts import clean_up_on_interrupt
 
 if TYPE_CHECKING:
     from flows.recipe import Recipe
@@ -42,7 +43,8 @@ def release(
     prices = Prices()
     if recipe.release is not None:
         prices = Prices(recipe.release.carbon_g_per_kwh, recipe.release.price_per_kwh)
-    published = publish(store, found, target, STEPS, signer=signer, prices=prices)
+    with clean_up_on_interrupt():
+        published = publish(store, found, target, STEPS, signer=signer, prices=prices)
     if signer is None:
         print_message(
             f"{target} is not signed: give --sign-key, or set GRISTMILL_SIGNING_KEY", "warning"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from cli.common import handle_errors, print_json, print_message, recipe_command, until_option
+from cli.interrupts import clean_up_on_interrupt
 from infra.errors import UserError
 
 if TYPE_CHECKING:
@@ -94,7 +95,8 @@ def _run_pipeline(
 
     previous = _find_latest_run(store, recipe.name)
     try:
-        record = RunRecord.from_json(pipeline(recipe, until))
+        with clean_up_on_interrupt():
+            record = RunRecord.from_json(pipeline(recipe, until))
         keep_server()
         return record
     except UserError:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.common import handle_errors, json_option, print_json, print_message
+from cli.interrupts import clean_up_on_interrupt
 from infra.errors import UserError
 
 if TYPE_CHECKING:
@@ -172,7 +173,8 @@ def serve(
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     delete_abandoned()
     try:
-        has_answered = asyncio.run(serve_until_stopped())
+        with clean_up_on_interrupt():
+            has_answered = asyncio.run(serve_until_stopped())
     except EngineError as error:
         raise UserError(f"{model}: {error}") from error
     print_message(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.common import handle_errors, json_option, load_recipes, print_json
+from cli.interrupts import clean_up_on_interrupt
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -51,6 +52,7 @@ def status(paths: tuple[str, ...], storage: str | None, watch: bool, as_json: bo
     first = screen.render()  # an error is shown on the usual screen
     with (
         suppress(KeyboardInterrupt),
+        clean_up_on_interrupt(),
         Live(first, console=console, screen=True, auto_refresh=False) as live,
     ):
         while True:

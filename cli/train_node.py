@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.common import print_json, recipe_command
+from cli.interrupts import clean_up_on_interrupt
 from infra.errors import UserError
 
 if TYPE_CHECKING:
@@ -61,13 +62,14 @@ def _join_run(recipe: "Recipe", store: "Storage", config: "TrainConfig") -> str 
     start, folder = _wait_for_model_path(recipe, store, config.name)
     rendezvous = rendezvous_store(config, folder.rsplit("/", 1)[-1])
     assert rendezvous is not None
-    committed = run_node(
-        config,
-        rendezvous,
-        is_committed=lambda: store.exists(f"{folder}/{MANIFEST}"),
-        is_superseded=lambda: _first_machine_start(recipe, store) not in (None, start),
-        on_status=_print_status,
-    )
+    with clean_up_on_interrupt():
+        committed = run_node(
+            config,
+            rendezvous,
+            is_committed=lambda: store.exists(f"{folder}/{MANIFEST}"),
+            is_superseded=lambda: _first_machine_start(recipe, store) not in (None, start),
+            on_status=_print_status,
+        )
     return folder if committed else None
 
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 import cli
 from cli.main import RENAMED_COMMANDS, RENAMED_OPTIONS, main
 
-NO_COMMANDS = {"main", "common"}  # the group, and what commands share
+NO_COMMANDS = {"main", "common", "interrupts"}  # the group, and what commands share
 # Prints the modules that the help of the group and of every command has imported.
 HELP = """
 import sys

@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.command import environment, start, write_recipe
 from tests.e2e.corpora import mixed, recipe
-from tests.e2e.endless import SERVER, find
+from tests.e2e.endless import SERVER, endless, find
 from tests.limits import WAIT_TIMEOUT_S, wait_for
 from tests.processes import process_tree
 
@@ -23,7 +23,12 @@ pytestmark = pytest.mark.e2e
 def test_an_interrupt_while_the_command_starts_prints_no_traceback(
     tmp_path: Path, delay_s: float
 ) -> None:
-    value = recipe(tmp_path / "data", mixed(tmp_path / "in", 20), cluster={"workers": 0})
+    value = recipe(
+        tmp_path / "data",
+        mixed(tmp_path / "in", 20),
+        cluster={"workers": 0},
+        train=[endless("one")],  # on a fast machine it would have ended before it is interrupted
+    )
     path = write_recipe(tmp_path / "r.yaml", value)
     # Before Python has started, no code of ours can decide what an interrupt does.
     program = "import sys, cli.__main__ as program; print('ready', flush=True); program.main()"
