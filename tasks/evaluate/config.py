@@ -38,7 +38,7 @@ class WordVectorsConfig(ConfigModel):
 
 # No section: references to the environment are expanded in all entries of `suites` alike.
 class HarnessSuite(TypedDict, total=False):
-    """A task of lm-evaluation-harness, by its name, and the data to ask it of."""
+    """A task of lm-evaluation-harness or a group of them, by its name, and the data to ask it of."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
 
@@ -47,6 +47,7 @@ class HarnessSuite(TypedDict, total=False):
     name: Annotated[str, Field(min_length=1)]
     num_fewshot: Annotated[int, Field(ge=0, le=64)]
     max_items: Annotated[int, Field(ge=1)]
+    filter: Annotated[str, Field(min_length=1)]
     license: Annotated[str, Field(min_length=1)]
 
 
@@ -112,9 +113,9 @@ class EvaluateConfig(ConfigModel):
     suites: tuple[SuiteEntry, ...] = Field(
         default=(),
         description=(
-            "suites of items, such as HellaSwag: paths or URLs of their YAML files, or tasks of lm-evaluation-harness, "
-            "`{harness: TASK, data: FOLDER}` with `name`, `num_fewshot`, `max_items` and `license` if wanted; every model of "
-            "`train` is scored on them, and the items are looked for in the training text"
+            "suites of items, such as HellaSwag: paths or URLs of their YAML files, or tasks and groups of "
+            "lm-evaluation-harness, `{harness: TASK, data: FOLDER}` with `name`, `num_fewshot`, `max_items`, `filter` and "
+            "`license` if wanted; every model of `train` is scored on them, and the items are looked for in the training text"
         ),
     )
     memorization: MemorizationConfig | None = Field(

@@ -1,9 +1,10 @@
 """The YAML file of a suite."""
 
+import re
 from collections.abc import Mapping
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from infra.config import ConfigModel
 
@@ -30,6 +31,7 @@ OWN_KEYS: Mapping[str, frozenset[str]] = {
     "normalize_by": frozenset({"multiple_choice"}),
     "metrics": frozenset({"generate"}),
     "stop": GENERATES,
+    "answer": frozenset({"exact_match"}),
     "max_new_tokens": GENERATES | {"flagged_words"},
     "flagged_words": frozenset({"flagged_words"}),
     "max_flagged_fraction": frozenset({"flagged_words"}),
@@ -42,6 +44,34 @@ HAS_DELIMITER = WITH_CONTEXT | {"counterfactual_pairs"}
 # Types with two texts or two contexts, which a model without a probability of texts can compare, too.
 PAIRS = frozenset({"minimal_pairs", "counterfactual_pairs"})
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+
+
+class AnswerConfig(ConfigModel):
+    """How an answer is found in a generated text and compared, as lm-evaluation-harness does it."""
+
+    pattern: str | None = Field(
+        None,
+        description="a regular expression: what it matches is the answer, or the first of its groups that is not empty",
+    )
+    match: int = Field(0, description="which of its matches: 0 is the first, -1 the last")
+    without_match: str = Field("[invalid]", description="the answer in a text without a match")
+    strip: bool = Field(False, description="drop white space around the text first")
+    ignore_case: bool = Field(False, description="of the answer and the accepted ones")
+    ignore_punctuation: bool = Field(False, description="likewise, of ASCII")
+    ignore_numbers: bool = Field(False, description="likewise, the digits 0 to 9")
+    ignore_patterns: tuple[str, ...] = Field(
+        (), description="regular expressions: what they match is dropped from both"
+    )
+
+    @field_validator("pattern", "ignore_patterns")
+    @classmethod
+    def _check_pattern(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        for text in [value] if isinstance(value, str) else value or ():
+            try:
+                re.compile(text)
+            except re.error as error:
+                raise ValueError(f"{text!r} is no regular expression: {error}") from None
+        return value
 
 
 class SuiteConfig(ConfigModel):
@@ -85,6 +115,12 @@ class SuiteConfig(ConfigModel):
     )
     stop: tuple[str, ...] = Field(
         ("\n",), description="`exact_match`, `generate`: an answer ends before any of these"
+    )
+    answer: AnswerConfig | None = Field(
+        None,
+        description=(
+            "`exact_match`: how answers are found and compared; null: without case, punctuation and English articles"
+        ),
     )
     flagged_words: str | tuple[str, ...] = Field(
         (),

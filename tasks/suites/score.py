@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 from infra.formats.megatron import Tokens
 from lm.scoring.answers import normalize_answer, token_f1
 from lm.scoring.language_model import GenerationConfig, LanguageModel, MaskedScorer
+from tasks.suites.answers import find_answer, is_accepted
 from tasks.suites.config import GENERATES, HAS_DELIMITER, SuiteConfig
 from tasks.suites.items import SuiteItem
 
@@ -201,6 +202,8 @@ def _measure(
     else:
         wanted = ("exact_match",) if config.type == "exact_match" else config.metrics
         values = {name: _compare(name, item.choices, generated) for name in wanted}
+        if config.answer is not None:
+            values = {"exact_match": float(is_accepted(generated, item.choices, config.answer))}
         metrics = {name: (value, 1.0) for name, value in values.items()} | {"bits_per_byte": bits}
     return ScoredItem(
         metrics,
@@ -229,11 +232,12 @@ def _generate(
     texts = []
     for generated in model.generate(ids, [0] * len(ids), greedy):
         text = str(tokenizer.decode(generated, skip_special_tokens=True))
-        # White space before the answer delimits it, and is not its end.
-        start = len(text) - len(text.lstrip())
+        # White space before the answer delimits it, and is not its end; lm-eval knows no such exception.
+        start = 0 if config.answer is not None else len(text) - len(text.lstrip())
         cuts = [text.find(stop, start) for stop in config.stop]
         end = min((cut for cut in cuts if cut >= 0), default=len(text))
-        texts.append(text[:end].strip())
+        text = text[:end]
+        texts.append(text.strip() if config.answer is None else find_answer(text, config.answer))
     return texts
 
 

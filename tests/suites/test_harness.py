@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import yaml
 from transformers import LlamaForCausalLM
 
 from lm.scoring.huggingface import HuggingFaceModel
-from tasks.suites import harness
+from tasks.suites import harness_settings
 from tasks.suites.harness import load_harness_suite
 from tasks.suites.items import Suite, SuiteError
 from tasks.suites.load import load_suites
@@ -71,8 +72,32 @@ DATA: Mapping[str, Mapping[str, list[dict[str, Any]]]] = {
             for number, noun in enumerate(NOUNS)
         ]
     },
+    "gsm8k": {
+        split: [
+            {"question": f"The {split} has {n} crows?", "answer": f"It is {n}.\n#### {n},000"}
+            for n, _ in enumerate(NOUNS)
+        ]
+        for split in ("train", "test")
+    },
+    "triviaqa": {
+        "validation": [
+            {"question": f"Who saw the {noun}", "answer": {"aliases": [noun, "The Miller!"]}}
+            for noun in NOUNS
+        ]
+    },
 }  # fmt: skip
-SHOTS = {"arc_easy": 2}
+SHOTS = {"arc_easy": 2, "gsm8k": 1}
+# What the model says after a prompt, by the number of the row; the rest of a real text is cut off.
+SAID = (
+    "\nQuestion: 1",
+    " 1,000.",
+    " It is\n#### 2,000 or 5",
+    "#### 7",
+    " the miller, or",
+    "Mühle\n",
+    "",
+    "4 and 5 5,000",
+)
 
 
 def write_rows(folder: Path, task: str) -> Path:
@@ -111,8 +136,22 @@ class Peer(TemplateLM):  # type: ignore[misc]
     def loglikelihood_rolling(self, *_: Any, **__: Any) -> list[float]:
         raise NotImplementedError
 
-    def generate_until(self, *_: Any, **__: Any) -> list[str]:
-        raise NotImplementedError
+    def generate_until(self, requests: Any, **_: Any) -> list[str]:
+        """As lm-eval's class of transformers' models does, from the text on."""
+        answers = []
+        for request, said in zip(requests, cycle(SAID), strict=False):
+            answers.append(said)
+            for stop in request.args[1]["until"]:
+                answers[-1] = answers[-1].split(stop)[0]
+        return answers
+
+
+class Speaker(HuggingFaceModel):
+    """Says the texts of ``SAID``."""
+
+    def generate(self, prompts: Any, *_: Any, **__: Any) -> list[Any]:
+        said = (text for _, text in zip(prompts, cycle(SAID), strict=False))
+        return [tokenizer().encode(text, add_special_tokens=False).ids for text in said]
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +172,8 @@ def peer(
     """lm-eval's results, and by task what it asked the model."""
     folder = tmp_path_factory.mktemp("tasks")
     files = {path.stem: path for path in Path(lm_eval_tasks.__path__[0]).glob("*/*.yaml")}
-    files["winogrande"] = Path(lm_eval_tasks.__path__[0]) / "winogrande" / "default.yaml"
+    for task in ("winogrande", "triviaqa"):
+        files[task] = Path(lm_eval_tasks.__path__[0]) / task / "default.yaml"
     for task, path in data.items():
         value = {
             "include": str(files[task]),
@@ -160,21 +200,35 @@ def load(task: str, folder: Path, **values: Any) -> Suite:
     return load_harness_suite(entry, "evaluate.suites.0")
 
 
-@pytest.mark.parametrize("task", DATA)
+# Of several ways to find the answer in a text, the first one is used unless another one is named.
+FILTERS = {"gsm8k": "strict-match"}
+
+
+@pytest.mark.parametrize(
+    ("task", "filters"), [*((task, None) for task in DATA), ("gsm8k", "flexible-extract")]
+)
 def test_prompts_and_figures_are_those_of_lm_eval(
-    task: str, data: Mapping[str, Path], model: Path, peer: Mapping[str, Any]
+    task: str, filters: str | None, data: Mapping[str, Path], model: Path, peer: Mapping[str, Any]
 ) -> None:
-    suite = load(task, data[task])
+    suite = load(task, data[task], **({} if filters is None else {"filter": filters}))
     prompts = list(make_prompts(suite))
-    scorer = HuggingFaceModel(model, 0)
+    scorer = Speaker(model, 0)
     scored = score_items(suite.config, suite.items, prompts, scorer, tokenizer(), 0)
-    samples: Sequence[Mapping[str, Any]] = peer["samples"][task]
+    wanted = filters or FILTERS.get(task)
+    samples: Sequence[Mapping[str, Any]] = [
+        sample for sample in peer["samples"][task] if wanted in (None, sample["filter"])
+    ]
     assert len(scored) == len(samples) == len(NOUNS)
     for item, prompt, one, sample in zip(suite.items, prompts, scored, samples, strict=True):
         texts = [
             (prompt + (item.contexts or [""] * len(item.choices))[index], suite.config.delimiter + text)
             for index, text in enumerate(item.choices)
         ]  # fmt: skip
+        if suite.config.type == "exact_match":
+            assert prompt == sample["arguments"][0][0]
+            assert one.row["prediction"] == sample["filtered_resps"][0]
+            assert one.metrics["exact_match"][0] == sample["exact_match"]
+            continue
         assert texts == [tuple(pair) for pair in sample["arguments"]]
         theirs = [-float(pair[0]) for pair in sample["filtered_resps"]]
         assert one.row["nats"] == pytest.approx(theirs, abs=1e-4)
@@ -207,7 +261,8 @@ def test_parquet_as_on_the_hub_is_the_same_suite(data: Mapping[str, Path], tmp_p
 @pytest.mark.parametrize(
     ("task", "words"),
     [
-        ("gsm8k", ["output_type", "generate_until"]),
+        ("wikitext", ["process_results"]),
+        ("tinyGSM8k", ["metric_list", "aggregation"]),
         ("truthfulqa_mc2", ["process_results"]),
         ("squadv2", ["class"]),
         ("ifeval", ["process_results"]),  # its Python imports what lm-eval does not bring along
@@ -248,7 +303,7 @@ def own_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., P
         (folder / "own_functions.py").write_text(python)
         task = "".join(f"{name}: {value}\n" for name, value in {**OWN_TASK, **fields}.items())
         (folder / "own.yaml").write_text(task)
-        monkeypatch.setattr(harness, "_task_files", lambda: {"own": folder / "own.yaml"})
+        monkeypatch.setattr(harness_settings, "_task_files", lambda: {"own": folder / "own.yaml"})
         return tmp_path
 
     return add
@@ -358,3 +413,56 @@ def test_a_task_with_and_without_solved_items_is_two_suites(data: Mapping[str, P
     ]
     with pytest.raises(SuiteError, match="'arc_easy': name: "):
         load_suites([{**plain, "name": "no name"}])
+
+
+def test_a_task_with_several_filters_has_the_one_that_is_named(data: Mapping[str, Path]) -> None:
+    flexible = load("gsm8k", data["gsm8k"], filter="flexible-extract")
+    assert flexible.config.answer is not None
+    assert (flexible.config.answer.match, flexible.config.stop[0]) == (-1, "Question:")
+    assert flexible.key != load("gsm8k", data["gsm8k"]).key
+    with pytest.raises(
+        SuiteError, match=r"'gsm8k': filter: it has no list 'x': strict-match, flex"
+    ):
+        load("gsm8k", data["gsm8k"], filter="x")
+    with pytest.raises(SuiteError, match=r"filter: only tasks with generated answers"):
+        load("arc_easy", data["arc_easy"], filter="x")
+
+
+def write_mmlu(folder: Path) -> Sequence[str]:
+    """Write the data of MMLU's subjects of science, and return them."""
+    tasks = harness_settings.find_members("mmlu_stem", "")
+    subjects = [task.removeprefix("mmlu_") for task in tasks]
+    for number, subject in enumerate(subjects):
+        (folder / subject).mkdir()
+        rows = [
+            {"question": f"{subject} {noun}?", "choices": list(NOUNS[:4]), "answer": number % 4}
+            for noun in NOUNS[: 1 + number % 2]
+        ]
+        write_split(folder / subject / "test.jsonl", rows)
+    return subjects
+
+
+def test_a_group_is_one_suite_of_its_tasks_with_a_domain_each(tmp_path: Path) -> None:
+    subjects = write_mmlu(tmp_path)
+    assert len(subjects) == 19
+    group = load("mmlu_stem", tmp_path, name="stem")
+    assert group.name == "stem"
+    assert list(dict.fromkeys(item.domain for item in group.items)) == [
+        f"mmlu_{subject}" for subject in subjects
+    ]
+    one = load("mmlu_college_physics", tmp_path / "college_physics")
+    own = [item for item in group.items if item.domain == "mmlu_college_physics"]
+    assert [(item.context, item.choices, item.gold, item.prefix) for item in own] == [
+        (item.context, item.choices, item.gold, item.prefix) for item in one.items
+    ]
+    assert len({item.id for item in group.items}) == len(group.items)
+    assert len(load("mmlu_stem", tmp_path, max_items=5).items) == 5
+
+
+def test_a_task_of_a_group_is_named_in_errors(tmp_path: Path) -> None:
+    subjects = write_mmlu(tmp_path)
+    (tmp_path / subjects[3] / "test.jsonl").unlink()
+    with pytest.raises(SuiteError, match=rf"'mmlu_stem': mmlu_{subjects[3]}: data: .*'test'"):
+        load("mmlu_stem", tmp_path)
+    with pytest.raises(SuiteError, match=r"'openllm': it changes settings of its tasks"):
+        load("openllm", tmp_path)

@@ -204,3 +204,14 @@ def test_a_choice_is_as_long_as_its_bytes_or_characters() -> None:
         settings = config(type="multiple_choice", delimiter="", normalize_by=unit)
         found[unit] = score(settings, item(greek, latin)).metrics["accuracy_norm"]
     assert found == {"bytes": (1.0, 1.0), "characters": (0.0, 1.0)}
+
+
+def test_an_answer_that_is_found_by_a_pattern_is_compared_as_it_stands() -> None:
+    """The text ends at the first stop, also one that it begins with."""
+    settings = config(
+        type="exact_match", stop=["."], answer={"pattern": r"\d+", "match": -1}, max_new_tokens=64
+    )
+    said = score(settings, item("12", "7"), PerToken("It is 3, no, 7. Or 8."))
+    assert (said.metrics["exact_match"], said.row["prediction"]) == ((1.0, 1.0), "7")
+    nothing = score(settings, item("7"), PerToken(". 7"))
+    assert (nothing.metrics["exact_match"], nothing.row["prediction"]) == ((0.0, 1.0), "[invalid]")
