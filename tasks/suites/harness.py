@@ -69,11 +69,12 @@ def load_harness_suite(entry: Mapping[str, Any], field: str) -> Suite:
 
 def _load_task(entry: Mapping[str, Any], task: str, data: str, title: str) -> Suite:
     """Return the suite of one task with all its items."""
-    config = load_settings(task, title)
+    filter_name = entry.get("filter")
+    config = load_settings(task, filter_name, title)
     shots = entry.get("num_fewshot")
     shots = int(config.get("num_fewshot") or 0) if shots is None else shots
     files = _read_splits(config, data, shots, title)
-    return _make_suite(task, data, shots, entry.get("filter"), files, title)
+    return _make_suite(task, data, shots, filter_name, files, title)
 
 
 def _load_group(entry: Mapping[str, Any], title: str) -> Suite:

@@ -38,7 +38,7 @@ UNSUPPORTED = (
 )
 
 
-def load_settings(task: str, title: str) -> dict[str, Any]:
+def load_settings(task: str, filter_name: str | None, title: str) -> dict[str, Any]:
     """Return the settings of a task that can be scored here; its functions are paths, none of its Python is imported."""
     config = read_task(task, title, resolve_func=False)
     for key in UNSUPPORTED:
@@ -58,7 +58,7 @@ def load_settings(task: str, title: str) -> dict[str, Any]:
                 f"{', '.join(sorted(OUTPUT_TYPES[kind]))}"
             )
     if kind == "generate_until":
-        generation_settings(config, None, title)
+        generation_settings(config, filter_name, title)
     return config
 
 
@@ -115,10 +115,7 @@ def _filter_settings(config: Mapping[str, Any], name: str | None, title: str) ->
             settings["pattern"] = one.get("regex_pattern", r"#### (\-?[0-9\.\,]+)")
             settings["match"] = one.get("group_select", 0)
             settings["without_match"] = one.get("fallback", "[invalid]")
-        elif kind not in (
-            "take_first",
-            "remove_whitespace",
-        ):  # the found text has no white space around it
+        elif kind not in ("take_first", "remove_whitespace"):  # what was found has none around it
             raise SuiteError(f"{title}: filter_list: {kind} is not supported")
     return settings
 
@@ -180,7 +177,8 @@ def find_members(group: str, title: str) -> Sequence[str]:
     if path is None:
         raise SuiteError(f"{title}: lm-eval {version('lm_eval')} has no task or group of this name")
     tasks: list[str] = []
-    for member in _load_yaml(path, title, resolve_func=False)["task"]:
+    members = _load_yaml(path, title, resolve_func=False)["task"]
+    for member in [members] if isinstance(members, str) else members:
         if not isinstance(member, str):
             raise SuiteError(f"{title}: it changes settings of its tasks, which is not supported")
         if member in _task_files():
