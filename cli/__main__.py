@@ -3,11 +3,13 @@
 import signal
 from types import FrameType
 
-from cli.interrupts import end_on_interrupt
-
 
 def main() -> None:
     """Run the command line."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from cli.interrupts import end_on_interrupt
+
     end_on_interrupt()
     from cli.main import main as run_command
 

@@ -7,6 +7,7 @@ with is imported when it runs.
 import atexit
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -57,6 +58,7 @@ def handle_errors(function: Function) -> Function:
         except UserError as error:
             exit_with_error(str(error))
         except KeyboardInterrupt:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # another one ends this process at once
             exit_with_error(INTERRUPTED)
         except OSError as error:
             what = " ".join(str(error.strerror or error).split())

@@ -59,7 +59,8 @@ def explain(
     from views.explain.page import render_page
     from views.explain.released import open_released
 
-    with clean_up_on_interrupt(), open_released(_find_folder(model)) as released:
+    folder = _find_folder(model)
+    with clean_up_on_interrupt(), open_released(folder) as released:
         explanation = explain_texts(
             released,
             model,

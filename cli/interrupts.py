@@ -23,28 +23,37 @@ EXIT_INTERRUPTED = 1
 RESEND_DELAY_S = 0.01  # after it the code that cannot be interrupted has usually ended
 
 
+_interrupted = False
+
+
 def end_on_interrupt() -> None:
     """Let an interrupt end this process at once with an error line.
 
     A process that ignores interrupts, as one in the background does, goes on ignoring them.
     """
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    if signal.getsignal(signal.SIGINT) in (signal.SIG_DFL, signal.default_int_handler):
         signal.signal(signal.SIGINT, _end)
 
 
 def _end(_number: int, _frame: FrameType | None) -> None:
-    line = f"error: {INTERRUPTED}"
-    if os.environ.get(ENV_VAR) == JSON:
-        line = json_line(time.time(), "error", "cli", INTERRUPTED)
-    os.write(2, f"{line}\n".encode())  # sys.stderr may be in use
-    os._exit(EXIT_INTERRUPTED)
+    try:
+        line = f"error: {INTERRUPTED}"
+        if os.environ.get(ENV_VAR) == JSON:
+            line = json_line(time.time(), "error", "cli", INTERRUPTED)
+        os.write(2, f"{line}\n".encode())  # sys.stderr may be in use
+    finally:  # whoever reads standard error may have ended first
+        os._exit(EXIT_INTERRUPTED)
 
 
 @contextlib.contextmanager
 def clean_up_on_interrupt() -> Iterator[None]:
-    """Raise ``KeyboardInterrupt`` on an interrupt in this block, and again if Python ignores it."""
-    handler, report = signal.getsignal(signal.SIGINT), sys.unraisablehook
-    if handler is not _end:
+    """Raise ``KeyboardInterrupt`` on an interrupt in this block.
+
+    It is raised again if Python ignores it, and at the end of the block if something else came of it.
+    """
+    global _interrupted  # noqa: PLW0603 - a signal handler has no other way to tell
+    report = sys.unraisablehook
+    if signal.getsignal(signal.SIGINT) is not _end:
         yield
         return
 
@@ -54,13 +63,22 @@ def clean_up_on_interrupt() -> Iterator[None]:
         else:
             report(unraisable)
 
+    _interrupted = False
     sys.unraisablehook = resend
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, _raise)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, _end)
         sys.unraisablehook = report
+        if _interrupted:
+            raise KeyboardInterrupt
+
+
+def _raise(_number: int, _frame: FrameType | None) -> None:
+    global _interrupted  # noqa: PLW0603
+    _interrupted = True
+    raise KeyboardInterrupt
 
 
 def _interrupt_soon() -> None:

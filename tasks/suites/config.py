@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -113,7 +113,7 @@ class SuiteConfig(ConfigModel):
         le=4096,
         description="`exact_match`, `generate`, `flagged_words`: maximum length of what is generated",
     )
-    stop: tuple[str, ...] = Field(
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
         ("\n",), description="`exact_match`, `generate`: an answer ends before any of these"
     )
     answer: AnswerConfig | None = Field(

@@ -72,6 +72,8 @@ def _load_task(entry: Mapping[str, Any], task: str, data: str, title: str) -> Su
     filter_name = entry.get("filter")
     config = load_settings(task, filter_name, title)
     shots = entry.get("num_fewshot")
+    if shots and config.get("num_fewshot") == 0:  # lm-eval would ignore the number
+        raise SuiteError(f"{title}: num_fewshot: the task is asked without solved items")
     shots = int(config.get("num_fewshot") or 0) if shots is None else shots
     files = _read_splits(config, data, shots, title)
     return _make_suite(task, data, shots, filter_name, files, title)
@@ -105,7 +107,7 @@ def _load_group(entry: Mapping[str, Any], title: str) -> Suite:
     items = [
         replace(item, id=f"{task}:{item.id}", cluster=f"{task}:{item.cluster}", domain=domain)
         for task, suite in zip(tasks, suites, strict=True)
-        for domain in [re.sub(r"[^A-Za-z0-9_-]", "-", task.removeprefix(f"{group}_"))[:64]]
+        for domain in [re.sub(r"[^A-Za-z0-9_-]", "-", task)]
         for item in suite.items
     ]
     return replace(first, items=items)
@@ -114,6 +116,8 @@ def _load_group(entry: Mapping[str, Any], title: str) -> Suite:
 def _fewshot_split(config: Mapping[str, Any]) -> str | None:
     """Return the split that lm-eval draws solved examples from."""
     own = config.get("fewshot_config") or {}
+    if own.get("samples") and not (own.get("split") or config.get("fewshot_split")):
+        return None  # the task's file has them
     names = [own.get("split")]
     names += [config.get(f"{key}_split") for key in ("fewshot", "training", "validation", "test")]
     return next((name for name in names if name), None)
@@ -201,6 +205,10 @@ def _make_item(task: Any, document: Mapping[str, Any], name: str, shots: int) ->
     if task.OUTPUT_TYPE != "multiple_choice":
         question, target = task.doc_to_text(document), task.doc_to_target(document)
         if task.OUTPUT_TYPE == "generate_until":
+            if task.config.doc_to_choice is not None:  # then the target is the number of one
+                choices = task.doc_to_choice(document)
+                _check_gold(target, len(choices), "doc_to_target")
+                target = choices[target]
             answers = [str(one) for one in (target if isinstance(target, list) else [target])]
         else:
             answers = [target]

@@ -25,6 +25,7 @@ COMPARISONS = {
     "ignore_numbers": "ignore_numbers",
     "regexes_to_ignore": "ignore_patterns",
 }
+GROUP_KEYS = {"group", "group_alias", "task", "aggregate_metric_list", "metadata", "tag"}
 MAX_NEW_TOKENS = 256  # lm-eval's default
 UNSUPPORTED = (
     "class",
@@ -85,7 +86,7 @@ def generation_settings(
     if int(config.get("repeats") or 1) > 1:
         raise SuiteError(f"{title}: repeats: several answers to a question are not supported")
     metrics: Sequence[Mapping[str, Any]] = config.get("metric_list") or ({},)
-    metric = metrics[0]
+    metric = metrics[-1]
     unknown = metric.keys() - COMPARISONS.keys() - {"metric", "aggregation", "higher_is_better"}
     if unknown:
         raise SuiteError(f"{title}: metric_list: {min(unknown)} is not supported")
@@ -93,7 +94,7 @@ def generation_settings(
         raise SuiteError(f"{title}: metric_list: aggregation: only mean is supported")
     answer = {COMPARISONS[key]: value for key, value in metric.items() if key in COMPARISONS}
     return {
-        "stop": [until] if isinstance(until, str) else until or [],
+        "stop": [text for text in ([until] if isinstance(until, str) else until or []) if text],
         "max_new_tokens": length,
         "answer": {**answer, **_filter_settings(config, filter_name, title)},
     }
@@ -157,13 +158,13 @@ def _find_files(key: str) -> Mapping[str, Path]:
     """
     import lm_eval.tasks
 
-    pattern = rf"""^["']?{key}["']?:[ \t]*["']?([\w.-]+)["']?[ \t]*(?:#.*)?$"""
+    pattern = rf"""^["']?{key}["']?:[ \t]*(["']?)([\w.()-]+)\1[ \t]*(?:#.*)?$"""
     line = re.compile(pattern.encode(), re.MULTILINE)
     files: dict[str, Path] = {}
     for path in sorted(Path(lm_eval.tasks.__path__[0]).glob("**/*.yaml")):
         match = line.search(path.read_bytes())
         if match is not None:
-            files.setdefault(match[1].decode(), path)
+            files.setdefault(match[2].decode(), path)
     return files
 
 
@@ -177,9 +178,10 @@ def find_members(group: str, title: str) -> Sequence[str]:
     if path is None:
         raise SuiteError(f"{title}: lm-eval {version('lm_eval')} has no task or group of this name")
     tasks: list[str] = []
-    members = _load_yaml(path, title, resolve_func=False)["task"]
+    config = _load_yaml(path, title, resolve_func=False)
+    members = config.get("task") or []
     for member in [members] if isinstance(members, str) else members:
-        if not isinstance(member, str):
+        if not isinstance(member, str) or config.keys() - GROUP_KEYS:
             raise SuiteError(f"{title}: it changes settings of its tasks, which is not supported")
         if member in _task_files():
             tasks.append(member)
@@ -187,6 +189,8 @@ def find_members(group: str, title: str) -> Sequence[str]:
             tasks += find_members(member, title)
         else:
             tasks += _tagged_tasks(path.parent, member, title)
+    if not tasks:
+        raise SuiteError(f"{title}: it names no tasks")
     return list(dict.fromkeys(tasks))
 
 
@@ -199,7 +203,9 @@ def _tagged_tasks(folder: Path, tag: str, title: str) -> Sequence[str]:
             if tag in ([tags] if isinstance(tags, str) else tags):
                 tasks.append(name)
     if not tasks:
-        raise SuiteError(f"{title}: it names {tag!r}, which is no task")
+        raise SuiteError(
+            f"{title}: it names {tag!r}, which is neither a task, a group nor a tag of tasks beside it"
+        )
     return sorted(tasks)
 
 

@@ -232,12 +232,16 @@ def _generate(
     texts = []
     for generated in model.generate(ids, [0] * len(ids), greedy):
         text = str(tokenizer.decode(generated, skip_special_tokens=True))
-        # White space before the answer delimits it, and is not its end; lm-eval knows no such exception.
-        start = 0 if config.answer is not None else len(text) - len(text.lstrip())
+        if config.answer is not None:
+            for stop in config.stop:  # one after the other, as lm-eval does
+                text = text.split(stop, maxsplit=1)[0]
+            texts.append(find_answer(text, config.answer))
+            continue
+        # White space before the answer delimits it, and is not its end.
+        start = len(text) - len(text.lstrip())
         cuts = [text.find(stop, start) for stop in config.stop]
         end = min((cut for cut in cuts if cut >= 0), default=len(text))
-        text = text[:end]
-        texts.append(text.strip() if config.answer is None else find_answer(text, config.answer))
+        texts.append(text[:end].strip())
     return texts
 
 

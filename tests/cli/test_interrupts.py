@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from infra.log_format import ENV_VAR, JSON
 from tests.limits import WAIT_TIMEOUT_S
 
@@ -39,6 +41,20 @@ except KeyboardInterrupt: print("cleaned up")
 os.kill(os.getpid(), signal.SIGINT)
 time.sleep(60)
 """
+# A library makes another error of it, or goes on.
+REPLACE = """
+import os, signal, time
+from cli.interrupts import clean_up_on_interrupt, end_on_interrupt
+end_on_interrupt()
+try:
+    with clean_up_on_interrupt():
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(60)
+        except BaseException as error:
+            {then}
+except KeyboardInterrupt: print("interrupted")
+"""
 
 
 def run(program: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -58,6 +74,12 @@ def test_an_interrupt_ends_a_command_at_once_with_one_line() -> None:
     assert ended.stderr == "error: interrupted; run the same command again to resume\n"
 
 
+def test_it_ends_although_nobody_reads_standard_error() -> None:
+    program = "import os; reader, writer = os.pipe(); os.close(reader); os.dup2(writer, 2)"
+    ended = run(f"{program}\n{SWALLOW.format(handler='default_int_handler')}")
+    assert (ended.returncode, ended.stdout) == (1, "")
+
+
 def test_its_line_is_json_where_lines_are() -> None:
     ended = run(SWALLOW.format(handler="default_int_handler"), **{ENV_VAR: JSON})
     line = json.loads(ended.stderr)
@@ -73,3 +95,9 @@ def test_work_is_cleaned_up_although_python_ignored_the_interrupt() -> None:
     ended = run(IGNORE)
     assert (ended.returncode, ended.stdout) == (1, "cleaned up\n")
     assert "Exception ignored" not in ended.stderr
+
+
+@pytest.mark.parametrize("then", ["pass", "raise ValueError from error"])
+def test_an_interrupt_that_became_something_else_is_raised_at_the_end(then: str) -> None:
+    ended = run(REPLACE.format(then=then))
+    assert (ended.returncode, ended.stdout) == (0, "interrupted\n")

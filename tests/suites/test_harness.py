@@ -464,5 +464,32 @@ def test_a_task_of_a_group_is_named_in_errors(tmp_path: Path) -> None:
     (tmp_path / subjects[3] / "test.jsonl").unlink()
     with pytest.raises(SuiteError, match=rf"'mmlu_stem': mmlu_{subjects[3]}: data: .*'test'"):
         load("mmlu_stem", tmp_path)
-    with pytest.raises(SuiteError, match=r"'openllm': it changes settings of its tasks"):
-        load("openllm", tmp_path)
+    for group, message in (
+        ("openllm", "it changes settings of its tasks"),
+        ("pythia", "it names 'ai2_arc', which is neither"),
+        (
+            "bbh_zeroshot",
+            "bbh_zeroshot_boolean_expressions: num_fewshot: the task is asked without",
+        ),
+    ):
+        with pytest.raises(SuiteError, match=f"'{group}': {message}"):
+            load(group, tmp_path, num_fewshot=2)
+
+
+def test_names_with_parentheses_are_found() -> None:
+    tasks = harness_settings.find_members("tmmluplus_social_sciences", "")
+    assert "tmmluplus_education_(profession_level)" in tasks
+
+
+def test_a_generated_answer_that_is_one_of_several_choices_is_its_text(
+    own_task: Callable[..., Path],
+) -> None:
+    folder = own_task(
+        "",
+        output_type="generate_until",
+        doc_to_target="label",
+        doc_to_choice="[' no', ' yes']",
+        metric_list="[{metric: exact_match}]",
+    )
+    write_split(folder / "test.jsonl", [{"goal": "grind", "hint": "", "label": n} for n in (1, 0)])
+    assert [item.choices for item in load("own", folder).items] == [(" yes",), (" no",)]
