@@ -10,6 +10,7 @@ import pytest
 from infra.log_format import ENV_VAR, JSON
 from tests.limits import WAIT_TIMEOUT_S
 
+# The tests themselves may run in the background, where interrupts are ignored: each program says how it starts.
 # It raises, and something between it and the command swallows that.
 SWALLOW = """
 import os, signal, time
@@ -26,6 +27,7 @@ print("went on")
 IGNORE = """
 import os, signal, time, weakref
 from cli.interrupts import clean_up_on_interrupt, end_on_interrupt
+signal.signal(signal.SIGINT, signal.default_int_handler)
 class Thing: pass
 def interrupt(_):
     os.kill(os.getpid(), signal.SIGINT)
@@ -45,6 +47,7 @@ time.sleep(60)
 REPLACE = """
 import os, signal, time
 from cli.interrupts import clean_up_on_interrupt, end_on_interrupt
+signal.signal(signal.SIGINT, signal.default_int_handler)
 end_on_interrupt()
 try:
     with clean_up_on_interrupt():
