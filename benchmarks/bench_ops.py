@@ -30,6 +30,9 @@ from examples.quickstart.build import fetch_quickstart
 from examples.quickstart.serve_site import serve_site
 from infra.compute.cluster import DaskCluster
 from infra.compute.cluster_config import ClusterConfig
+from infra.dataset.dataset import open_dataset
+from infra.dataset.manifest import MANIFEST
+from infra.store.storage import Storage
 from tests.caches import make_cache
 from tests.e2e.command import GRISTMILL, PREFECT, environment, write_recipe
 from tests.e2e.corpora import docstrings, mixed, recipe, write_jsonl
@@ -158,8 +161,8 @@ def overhead(folder: Path) -> Iterator[Figure]:
         command = [str(GRISTMILL), "run", recipe_path, "--storage", str(folder / "run")]
         _check_call(command, env)
         seconds = time.monotonic() - start
-    [manifest] = (folder / "plain").glob("train/*/manifest.json")
-    stats = json.loads(manifest.read_text())["stats"]
+    [manifest] = (folder / "plain").glob(f"train/*/{MANIFEST}")
+    stats = open_dataset(Storage(str(manifest.parent))).stats
     whole = plain + (SHORTER - 1) * stats["tokens"] / stats["tokens_per_second"]
     yield Figure("quickstart as plain functions: wall time", whole, "s")
     ceiling = max(15.0, 0.1 * whole)

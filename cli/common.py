@@ -6,7 +6,6 @@ with is imported when it runs.
 
 import atexit
 import json
-import os
 import signal
 import sys
 import time
@@ -16,15 +15,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from cli.interrupts import INTERRUPTED
+from cli.interrupts import EXIT_FAILURE, INTERRUPTED, format_message
 from infra.errors import UserError
-from infra.log_format import ENV_VAR, JSON, json_line
 from infra.store.environment import mask, mask_errors
 
 if TYPE_CHECKING:
     from flows.recipe import Recipe
 
-EXIT_FAILURE = 1
 EXIT_DELAY_S = 0.1
 
 Function = Callable[..., Any]
@@ -39,11 +36,7 @@ def exit_with_error(message: str) -> NoReturn:
 
 def print_message(text: str, level: str = "info") -> None:
     """Print a line on standard error; a JSON object where lines are JSON."""
-    if os.environ.get(ENV_VAR) == JSON:
-        text = json_line(time.time(), level, "cli", text)
-    elif level == "error":
-        text = f"error: {text}"
-    click.echo(text, err=True)
+    click.echo(format_message(text, level), err=True)
 
 
 def handle_errors(function: Function) -> Function:

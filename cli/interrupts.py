@@ -19,11 +19,8 @@ from typing import Any
 from infra.log_format import ENV_VAR, JSON, json_line
 
 INTERRUPTED = "interrupted; run the same command again to resume"
-EXIT_INTERRUPTED = 1
+EXIT_FAILURE = 1
 RESEND_DELAY_S = 0.01  # after it the code that cannot be interrupted has usually ended
-
-
-_interrupted = False
 
 
 def end_on_interrupt() -> None:
@@ -37,12 +34,18 @@ def end_on_interrupt() -> None:
 
 def _end(_number: int, _frame: FrameType | None) -> None:
     try:
-        line = f"error: {INTERRUPTED}"
-        if os.environ.get(ENV_VAR) == JSON:
-            line = json_line(time.time(), "error", "cli", INTERRUPTED)
-        os.write(2, f"{line}\n".encode())  # sys.stderr may be in use
+        os.write(
+            2, f"{format_message(INTERRUPTED, 'error')}\n".encode()
+        )  # sys.stderr may be in use
     finally:  # whoever reads standard error may have ended first
-        os._exit(EXIT_INTERRUPTED)
+        os._exit(EXIT_FAILURE)
+
+
+def format_message(text: str, level: str) -> str:
+    """Return a line of a command: a JSON object where lines are JSON."""
+    if os.environ.get(ENV_VAR) == JSON:
+        return json_line(time.time(), level, "cli", text)
+    return f"error: {text}" if level == "error" else text
 
 
 @contextlib.contextmanager
@@ -51,11 +54,15 @@ def clean_up_on_interrupt() -> Iterator[None]:
 
     It is raised again if Python ignores it, and at the end of the block if something else came of it.
     """
-    global _interrupted  # noqa: PLW0603 - a signal handler has no other way to tell
-    report = sys.unraisablehook
     if signal.getsignal(signal.SIGINT) is not _end:
         yield
         return
+    report, is_interrupted = sys.unraisablehook, False
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        nonlocal is_interrupted
+        is_interrupted = True
+        raise KeyboardInterrupt
 
     def resend(unraisable: Any) -> None:
         if isinstance(unraisable.exc_value, KeyboardInterrupt):
@@ -63,22 +70,15 @@ def clean_up_on_interrupt() -> Iterator[None]:
         else:
             report(unraisable)
 
-    _interrupted = False
     sys.unraisablehook = resend
-    signal.signal(signal.SIGINT, _raise)
+    signal.signal(signal.SIGINT, interrupt)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, _end)
         sys.unraisablehook = report
-        if _interrupted:
+        if is_interrupted:
             raise KeyboardInterrupt
-
-
-def _raise(_number: int, _frame: FrameType | None) -> None:
-    global _interrupted  # noqa: PLW0603
-    _interrupted = True
-    raise KeyboardInterrupt
 
 
 def _interrupt_soon() -> None:

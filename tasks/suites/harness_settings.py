@@ -25,6 +25,8 @@ COMPARISONS = {
     "ignore_numbers": "ignore_numbers",
     "regexes_to_ignore": "ignore_patterns",
 }
+# Settings of lm-eval's filter `regex` -> our names; the defaults are the same.
+EXTRACTION = {"group_select": "match", "fallback": "without_match"}
 GROUP_KEYS = {"group", "group_alias", "task", "aggregate_metric_list", "metadata", "tag"}
 MAX_NEW_TOKENS = 256  # lm-eval's default
 UNSUPPORTED = (
@@ -114,8 +116,7 @@ def _filter_settings(config: Mapping[str, Any], name: str | None, title: str) ->
             settings["strip"] = True
         elif kind == "regex" and "pattern" not in settings:
             settings["pattern"] = one.get("regex_pattern", r"#### (\-?[0-9\.\,]+)")
-            settings["match"] = one.get("group_select", 0)
-            settings["without_match"] = one.get("fallback", "[invalid]")
+            settings |= {EXTRACTION[key]: one[key] for key in one if key in EXTRACTION}
         elif kind not in ("take_first", "remove_whitespace"):  # what was found has none around it
             raise SuiteError(f"{title}: filter_list: {kind} is not supported")
     return settings
@@ -140,31 +141,30 @@ def is_task(name: str) -> bool:
     return name in _task_files()
 
 
-@cache
 def _task_files() -> Mapping[str, Path]:
     """Return the file of each task of the installed package."""
-    return _find_files("task")
+    return _find_files()["task"]
+
+
+def _group_files() -> Mapping[str, Path]:
+    return _find_files()["group"]
 
 
 @cache
-def _group_files() -> Mapping[str, Path]:
-    return _find_files("group")
-
-
-def _find_files(key: str) -> Mapping[str, Path]:
-    """Return the files of the installed package that give a key a text, by that text.
+def _find_files() -> Mapping[str, Mapping[str, Path]]:
+    """Return the files of the installed package that name a task or a group, by key and name.
 
     lm-eval's own index parses 14,000 YAML files with what they include, which takes a quarter of a minute.
     """
     import lm_eval.tasks
 
-    pattern = rf"""^["']?{key}["']?:[ \t]*(["']?)([\w.()-]+)\1[ \t]*(?:#.*)?$"""
-    line = re.compile(pattern.encode(), re.MULTILINE)
-    files: dict[str, Path] = {}
+    line = re.compile(
+        rb"""^["']?(task|group)["']?:[ \t]*(["']?)([\w.()-]+)\2[ \t]*(?:#.*)?$""", re.MULTILINE
+    )
+    files: dict[str, dict[str, Path]] = {"task": {}, "group": {}}
     for path in sorted(Path(lm_eval.tasks.__path__[0]).glob("**/*.yaml")):
-        match = line.search(path.read_bytes())
-        if match is not None:
-            files.setdefault(match[2].decode(), path)
+        for match in line.finditer(path.read_bytes()):
+            files[match[1].decode()].setdefault(match[3].decode(), path)
     return files
 
 

@@ -200,10 +200,11 @@ def _measure(
     elif generated is None:
         metrics = {"accuracy": (float(is_greedy), 1.0), "bits_per_byte": bits}
     else:
-        wanted = ("exact_match",) if config.type == "exact_match" else config.metrics
-        values = {name: _compare(name, item.choices, generated) for name in wanted}
         if config.answer is not None:
             values = {"exact_match": float(is_accepted(generated, item.choices, config.answer))}
+        else:
+            wanted = ("exact_match",) if config.type == "exact_match" else config.metrics
+            values = {name: _compare(name, item.choices, generated) for name in wanted}
         metrics = {name: (value, 1.0) for name, value in values.items()} | {"bits_per_byte": bits}
     return ScoredItem(
         metrics,
@@ -229,20 +230,23 @@ def _generate(
     """Continue the prompts greedily, up to a stop text."""
     greedy = GenerationConfig(config.max_new_tokens, temperature=0, top_k=1)
     ids = [_encode(tokenizer, prompt) for prompt in prompts]
-    texts = []
-    for generated in model.generate(ids, [0] * len(ids), greedy):
-        text = str(tokenizer.decode(generated, skip_special_tokens=True))
-        if config.answer is not None:
-            for stop in config.stop:  # one after the other, as lm-eval does
-                text = text.split(stop, maxsplit=1)[0]
-            texts.append(find_answer(text, config.answer))
-            continue
-        # White space before the answer delimits it, and is not its end.
-        start = len(text) - len(text.lstrip())
-        cuts = [text.find(stop, start) for stop in config.stop]
-        end = min((cut for cut in cuts if cut >= 0), default=len(text))
-        texts.append(text[:end].strip())
-    return texts
+    return [
+        _cut_answer(config, str(tokenizer.decode(generated, skip_special_tokens=True)))
+        for generated in model.generate(ids, [0] * len(ids), greedy)
+    ]
+
+
+def _cut_answer(config: SuiteConfig, text: str) -> str:
+    """Return the answer in a generated text."""
+    if config.answer is not None:
+        for stop in config.stop:  # one after the other, as lm-eval does
+            text = text.split(stop, maxsplit=1)[0]
+        return find_answer(text, config.answer)
+    # White space before the answer delimits it, and is not its end.
+    start = len(text) - len(text.lstrip())
+    cuts = [text.find(stop, start) for stop in config.stop]
+    end = min((cut for cut in cuts if cut >= 0), default=len(text))
+    return text[:end].strip()
 
 
 def _compare(metric: str, answers: Sequence[str], generated: str) -> float:

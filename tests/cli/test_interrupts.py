@@ -13,13 +13,12 @@ from tests.limits import WAIT_TIMEOUT_S
 # The tests themselves may run in the background, where interrupts are ignored: each program says how it starts.
 # It raises, and something between it and the command swallows that.
 SWALLOW = """
-import os, signal, time
+import os, signal
 from cli.interrupts import end_on_interrupt
 signal.signal(signal.SIGINT, signal.{handler})
 end_on_interrupt()
 try:
     os.kill(os.getpid(), signal.SIGINT)
-    time.sleep(.1)
 except BaseException: pass
 print("went on")
 """
@@ -29,9 +28,7 @@ import os, signal, time, weakref
 from cli.interrupts import clean_up_on_interrupt, end_on_interrupt
 signal.signal(signal.SIGINT, signal.default_int_handler)
 class Thing: pass
-def interrupt(_):
-    os.kill(os.getpid(), signal.SIGINT)
-    time.sleep(60)
+def interrupt(_): os.kill(os.getpid(), signal.SIGINT)
 end_on_interrupt()
 try:
     with clean_up_on_interrupt():
@@ -41,11 +38,10 @@ try:
         while True: time.sleep(1)
 except KeyboardInterrupt: print("cleaned up")
 os.kill(os.getpid(), signal.SIGINT)
-time.sleep(60)
 """
 # A library makes another error of it, or goes on.
 REPLACE = """
-import os, signal, time
+import os, signal
 from cli.interrupts import clean_up_on_interrupt, end_on_interrupt
 signal.signal(signal.SIGINT, signal.default_int_handler)
 end_on_interrupt()
@@ -53,7 +49,6 @@ try:
     with clean_up_on_interrupt():
         try:
             os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(60)
         except BaseException as error:
             {then}
 except KeyboardInterrupt: print("interrupted")

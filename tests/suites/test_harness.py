@@ -1,7 +1,6 @@
 """Tasks of lm-evaluation-harness: the prompts, log-likelihoods and accuracies are those that it has itself."""
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,6 @@ import yaml
 from transformers import LlamaForCausalLM
 
 from lm.scoring.huggingface import HuggingFaceModel
-from tasks.suites import harness_settings
-from tasks.suites.harness import load_harness_suite
 from tasks.suites.items import Suite, SuiteError
 from tasks.suites.load import load_suites
 from tasks.suites.prompts import make_prompts
@@ -23,6 +20,7 @@ from tasks.suites.score import score_items
 from tasks.suites.task import describe_suite
 from tests.evaluate import tiny
 from tests.lm.corpora import tokenizer
+from tests.suites.files import load_harness, write_split
 
 # `test_harness_environment.py` runs this in an environment that has it.
 lm_eval = pytest.importorskip("lm_eval")
@@ -103,8 +101,7 @@ SAID = (
 def write_rows(folder: Path, task: str) -> Path:
     """Write the data of a task; lm-eval reads the same files."""
     for split, rows in DATA[task].items():
-        text = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
-        (folder / f"{split}.jsonl").write_text(text, encoding="utf-8")
+        write_split(folder / f"{split}.jsonl", rows)
     return folder
 
 
@@ -196,8 +193,7 @@ def peer(
 
 
 def load(task: str, folder: Path, **values: Any) -> Suite:
-    entry = {"harness": task, "data": str(folder), "num_fewshot": SHOTS.get(task, 0), **values}
-    return load_harness_suite(entry, "evaluate.suites.0")
+    return load_harness(task, folder, **{"num_fewshot": SHOTS.get(task, 0), **values})
 
 
 # Of several ways to find the answer in a text, the first one is used unless another one is named.
@@ -285,119 +281,12 @@ def test_what_is_not_supported_is_named_with_its_task(
 
 def test_a_row_without_an_answer_is_named(tmp_path: Path) -> None:
     rows = [{"goal": "see", "sol1": "look", "sol2": "sleep", "label": n} for n in (0, 1, -1)]
-    (tmp_path / "validation.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    write_split(tmp_path / "validation.jsonl", rows)
     with pytest.raises(SuiteError, match="row 3"):
         load("piqa", tmp_path)
     (tmp_path / "validation.jsonl").write_text("{}\n{")
     with pytest.raises(SuiteError, match=r"validation\.jsonl: line 2"):
         load("piqa", tmp_path)
-
-
-@pytest.fixture
-def own_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Give lm-eval a further task, ``own``, and return the folder of its data."""
-
-    def add(python: str, **fields: Any) -> Path:
-        folder = tmp_path / "tasks"
-        folder.mkdir()
-        (folder / "own_functions.py").write_text(python)
-        task = "".join(f"{name}: {value}\n" for name, value in {**OWN_TASK, **fields}.items())
-        (folder / "own.yaml").write_text(task)
-        monkeypatch.setattr(harness_settings, "_task_files", lambda: {"own": folder / "own.yaml"})
-        return tmp_path
-
-    return add
-
-
-OWN_TASK = {
-    "task": "own",
-    "output_type": "loglikelihood",
-    "test_split": "test",
-    "doc_to_text": "'{{goal}}{{hint or \"\"}}'",
-    "doc_to_target": "'{{answer}}'",
-    "metric_list": "[{metric: acc}]",
-}
-ROWS = [{"goal": "grind", "answer": "corn"}, {"goal": "see", "answer": "far", "hint": " the sea"}]
-
-
-def write_split(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    path.write_text("\n".join(json.dumps(row) for row in rows))
-
-
-def test_python_of_a_task_that_cannot_be_imported_is_an_error_of_one_line(
-    own_task: Callable[..., Path],
-) -> None:
-    folder = own_task("import no_such_module", doc_to_text="!function own_functions.ask")
-    write_split(folder / "test.jsonl", ROWS)
-    with pytest.raises(SuiteError, match=r"'own': ModuleNotFoundError: .*no_such_module") as error:
-        load("own", folder)
-    assert "\n" not in str(error.value)
-
-
-def test_a_metric_of_its_own_is_named_without_its_folder(own_task: Callable[..., Path]) -> None:
-    folder = own_task("", metric_list="[{metric: !function own_functions.measure}]")
-    with pytest.raises(SuiteError, match=r"metric_list: own_functions\.measure is not") as error:
-        load("own", folder)
-    assert str(folder) not in str(error.value)
-
-
-def test_a_prompt_without_its_question_is_named_with_field_and_row(
-    own_task: Callable[..., Path],
-) -> None:
-    python = "numbers = iter(range(100))\ndef ask(row):\n    return f'Question {next(numbers)}'\n"
-    folder = own_task(python, doc_to_text="!function own_functions.ask")
-    write_split(folder / "test.jsonl", ROWS)
-    with pytest.raises(SuiteError, match=r"'own': row 1 of .*: doc_to_text: the prompt"):
-        load("own", folder)
-
-
-def test_a_column_that_the_first_row_has_not_is_kept(own_task: Callable[..., Path]) -> None:
-    folder = own_task("")
-    write_split(folder / "test.jsonl", ROWS)
-    assert list(make_prompts(load("own", folder))) == ["grind", "see the sea"]
-
-
-def test_files_of_a_split_that_differ_are_an_error_of_one_line(
-    own_task: Callable[..., Path],
-) -> None:
-    folder = own_task("")
-    for number, value in enumerate(("corn", [1])):
-        rows = [{"goal": "grind", "answer": value}]
-        name = f"test-0000{number}-of-00002.parquet"
-        pq.write_table(pa.Table.from_pylist(rows), folder / name)
-    with pytest.raises(SuiteError, match="data: the files of 'test' differ: ") as error:
-        load("own", folder)
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("names", "message"),
-    [
-        (["test.jsonl", "test-00000-of-00001.parquet"], "more than once, keep one of test"),
-        (["test.jsonl", "test.jsonl.gz"], "more than once"),
-        (["test-00000-of-00001.jsonl", "test.jsonl"], "more than once"),
-        (["test-00000-of-00001.jsonl", "test-00000-of-00002.jsonl"], "more than once"),
-        (["test-00000-of-00001-0123456789abcdef.jsonl", "test-00000-of-00001.jsonl"], "more than once"),
-        (["test-00001-of-00002.jsonl"], "of 2 parts there are only test-00001-of-00002.jsonl"),
-        (["test.json"], "no file of"),
-        (["test-hard.jsonl"], "no file of"),
-    ],
-)  # fmt: skip
-def test_a_split_has_one_form_and_all_its_parts(
-    names: Sequence[str], message: str, own_task: Callable[..., Path]
-) -> None:
-    folder = own_task("")
-    for name in names:
-        write_split(folder / name, ROWS)
-    with pytest.raises(SuiteError, match=message):
-        load("own", folder)
-
-
-def test_other_files_beside_a_split_are_not_part_of_it(own_task: Callable[..., Path]) -> None:
-    folder = own_task("")
-    for name in ("test-hard.jsonl", "test.jsonl", "test.json", "test.old.jsonl"):
-        write_split(folder / name, ROWS)
-    assert len(load("own", folder).items) == len(ROWS)
 
 
 def test_a_task_with_and_without_solved_items_is_two_suites(data: Mapping[str, Path]) -> None:
@@ -426,70 +315,3 @@ def test_a_task_with_several_filters_has_the_one_that_is_named(data: Mapping[str
         load("gsm8k", data["gsm8k"], filter="x")
     with pytest.raises(SuiteError, match=r"filter: only tasks with generated answers"):
         load("arc_easy", data["arc_easy"], filter="x")
-
-
-def write_mmlu(folder: Path) -> Sequence[str]:
-    """Write the data of MMLU's subjects of science, and return them."""
-    tasks = harness_settings.find_members("mmlu_stem", "")
-    subjects = [task.removeprefix("mmlu_") for task in tasks]
-    for number, subject in enumerate(subjects):
-        (folder / subject).mkdir()
-        rows = [
-            {"question": f"{subject} {noun}?", "choices": list(NOUNS[:4]), "answer": number % 4}
-            for noun in NOUNS[: 1 + number % 2]
-        ]
-        write_split(folder / subject / "test.jsonl", rows)
-    return subjects
-
-
-def test_a_group_is_one_suite_of_its_tasks_with_a_domain_each(tmp_path: Path) -> None:
-    subjects = write_mmlu(tmp_path)
-    assert len(subjects) == 19
-    group = load("mmlu_stem", tmp_path, name="stem")
-    assert group.name == "stem"
-    assert list(dict.fromkeys(item.domain for item in group.items)) == [
-        f"mmlu_{subject}" for subject in subjects
-    ]
-    one = load("mmlu_college_physics", tmp_path / "college_physics")
-    own = [item for item in group.items if item.domain == "mmlu_college_physics"]
-    assert [(item.context, item.choices, item.gold, item.prefix) for item in own] == [
-        (item.context, item.choices, item.gold, item.prefix) for item in one.items
-    ]
-    assert len({item.id for item in group.items}) == len(group.items)
-    assert len(load("mmlu_stem", tmp_path, max_items=5).items) == 5
-
-
-def test_a_task_of_a_group_is_named_in_errors(tmp_path: Path) -> None:
-    subjects = write_mmlu(tmp_path)
-    (tmp_path / subjects[3] / "test.jsonl").unlink()
-    with pytest.raises(SuiteError, match=rf"'mmlu_stem': mmlu_{subjects[3]}: data: .*'test'"):
-        load("mmlu_stem", tmp_path)
-    for group, message in (
-        ("openllm", "it changes settings of its tasks"),
-        ("pythia", "it names 'ai2_arc', which is neither"),
-        (
-            "bbh_zeroshot",
-            "bbh_zeroshot_boolean_expressions: num_fewshot: the task is asked without",
-        ),
-    ):
-        with pytest.raises(SuiteError, match=f"'{group}': {message}"):
-            load(group, tmp_path, num_fewshot=2)
-
-
-def test_names_with_parentheses_are_found() -> None:
-    tasks = harness_settings.find_members("tmmluplus_social_sciences", "")
-    assert "tmmluplus_education_(profession_level)" in tasks
-
-
-def test_a_generated_answer_that_is_one_of_several_choices_is_its_text(
-    own_task: Callable[..., Path],
-) -> None:
-    folder = own_task(
-        "",
-        output_type="generate_until",
-        doc_to_target="label",
-        doc_to_choice="[' no', ' yes']",
-        metric_list="[{metric: exact_match}]",
-    )
-    write_split(folder / "test.jsonl", [{"goal": "grind", "hint": "", "label": n} for n in (1, 0)])
-    assert [item.choices for item in load("own", folder).items] == [(" yes",), (" no",)]

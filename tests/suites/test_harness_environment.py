@@ -1,4 +1,4 @@
-"""The tests of `test_harness.py`, in an environment that has lm-evaluation-harness."""
+"""The tests of `test_harness.py` and `test_harness_tasks.py`, in an environment that has lm-evaluation-harness."""
 
 import os
 import subprocess
@@ -9,12 +9,12 @@ import pytest
 from tests.environments import LM_EVAL, interpreter
 
 pytestmark = pytest.mark.e2e
-TESTS = Path(__file__).with_name("test_harness.py")
+TESTS = [Path(__file__).with_name(name) for name in ("test_harness.py", "test_harness_tasks.py")]
 
 
 def test_tasks_as_suites_are_equal_to_lm_eval(pytestconfig: pytest.Config) -> None:
     python = interpreter(pytestconfig, "lm-eval", LM_EVAL)
-    command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", str(TESTS)]
+    command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", *map(str, TESTS)]
     offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}  # nothing is downloaded
     done = subprocess.run(
         command,
