@@ -200,9 +200,14 @@ $("clear").addEventListener("click", () => {
 });
 // A conversation that is shown to its end stays so while it grows.
 let atEnd = true;
+let position = 0;
 document.addEventListener("scroll", () => {
-  const page = document.documentElement;
-  atEnd = page.scrollTop + page.clientHeight > page.scrollHeight - 40;
+  // Who scrolls up leaves the end. A page that only grew before this event has not been left.
+  const { scrollTop, clientHeight, scrollHeight } = document.documentElement;
+  const below = scrollHeight - clientHeight - scrollTop;
+  if (scrollTop < position) atEnd = below < 1;
+  else if (below < 40) atEnd = true;
+  position = scrollTop;
 });
 new ResizeObserver(() => {
   // Not only while a model answers: a request can fail before the page is laid out.

@@ -288,14 +288,47 @@ def test_an_error_in_a_long_conversation_is_in_sight(page: Any) -> None:
         ask(page, text, "Send")
     page.locator("#input").fill("long " * 500)
     page.get_by_role("button", name="Send").click()
-    alert = page.locator(".output").get_by_role("alert")
-    form = page.locator(".conversation").bounding_box()
+    wait_for(lambda: is_in_sight(page, page.locator(".output").get_by_role("alert")))
 
-    def is_above_the_form() -> bool:
-        box = alert.bounding_box()
-        return bool(box) and box["y"] >= 0 and box["y"] + box["height"] <= form["y"]
 
-    wait_for(is_above_the_form)
+def is_in_sight(page: Any, item: Any) -> bool:
+    """Whether an item is on the screen and above the form of the conversation."""
+    box, form = item.bounding_box(), page.locator(".conversation").bounding_box()
+    return bool(box) and box["y"] >= 0 and box["y"] + box["height"] <= form["y"]
+
+
+# What the page does when text comes between its scrolling and the event that tells of it.
+GROW_AFTER_SCROLLING = """() => {
+  const scrollTo = window.scrollTo.bind(window);
+  const lines = ["more", "more", "the last line"];
+  window.scrollTo = (...to) => {
+    scrollTo(...to);
+    const line = lines.shift();
+    if (line) setTimeout(() => {
+      const item = document.createElement("p");
+      item.style.height = "100px";
+      item.textContent = line;
+      document.getElementById("turns").append(item);
+    });
+  };
+}"""
+
+
+def test_a_conversation_stays_at_its_end_unless_its_reader_scrolls_up(page: Any) -> None:
+    page.set_viewport_size({"width": 400, "height": 700})
+    choose(page, "echo")
+    page.get_by_label("Chat").check()
+    for text in ("Hello", "And?"):
+        ask(page, text, "Send")
+    page.evaluate(GROW_AFTER_SCROLLING)
+    ask(page, "long " * 100, "Send")
+    last = page.get_by_text("the last line")
+    wait_for(lambda: is_in_sight(page, last))
+    page.mouse.move(200, 200)
+    page.mouse.wheel(0, -400)
+    wait_for(lambda: not is_in_sight(page, last))
+    ask(page, "And now?", "Send")
+    assert not is_in_sight(page, page.locator(".output").last)
 
 
 def tab_to(page: Any, selector: str) -> None:
