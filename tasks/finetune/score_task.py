@@ -41,6 +41,7 @@ STAGE = Stage(
 )
 
 EXPLANATIONS_FILE = "explanations.json"
+EXPLAINED = "explained"
 
 
 def spec(
@@ -55,7 +56,8 @@ def spec(
     """Describe the scores of a released model.
 
     The configuration says nothing of the model, so that baselines, whose predictions are a unit of
-    work of their own, are made once for all models of the same examples.
+    work of their own, are made once for all models of the same examples. Whether a model is explained
+    is an external input: those name the data set, but not its units.
 
     Args:
         ctx: the run.
@@ -70,12 +72,11 @@ def spec(
         "seed": ctx.seed,
         "task": entry.task_name,
         "budget": variant.budget,
-        "explained": _is_explained(variant),
         **entry.score_key(),
     }
-    return DatasetSpec(
-        STAGE, variant.name, config, (model, examples, *rivals, *([validated] if validated else []))
-    )
+    inputs = (model, examples, *rivals, *([validated] if validated else []))
+    explained = (EXPLAINED,) if _is_explained(variant) else ()
+    return DatasetSpec(STAGE, variant.name, config, inputs, external_inputs=explained)
 
 
 def build(
