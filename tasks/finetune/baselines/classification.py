@@ -82,8 +82,10 @@ def _fit_logistic(features: Any, truth: Any, c: float, *, is_single: bool) -> An
     def fit(target: Any) -> Any:
         if len(np.unique(target)) == 1:
             return int(target[0])  # a column without both classes needs no model
-        # The same optimum in a quarter of lbfgs's time, which goes to vectors of words times classes.
-        return LogisticRegression(C=c, max_iter=1000, solver="newton-cg").fit(features, target)
+        # A quarter of lbfgs's time for many words, and nearer to the optimum: with lbfgs's default
+        # tolerance, probabilities of 8,000 short texts were wrong by up to 0.05.
+        model = LogisticRegression(C=c, max_iter=1000, solver="newton-cg", tol=1e-6)
+        return model.fit(features, target)
 
     if is_single:
         return fit(truth.argmax(axis=1))
