@@ -292,6 +292,11 @@ def test_robots_by_rfc_9309(tmp_path: Path) -> None:
         (Reply(status=404), ("kept", None)),
         (Reply(status=403), ("kept", None)),
         (Reply(status=301, headers={"Location": "/rules"}), ("dropped", "robots")),
+        # Rules may be longer than a page: RFC 9309 reads at least 500 KiB.
+        (
+            Reply(b"# long\n" * 40_000 + b"User-agent: *\nDisallow: /x\n", "text/plain"),
+            ("kept", None),
+        ),
     ]
     rules = Reply(b"User-agent: gristmill\nDisallow: /\n", "text/plain")
     with ExitStack() as running:
@@ -305,7 +310,7 @@ def test_robots_by_rfc_9309(tmp_path: Path) -> None:
         with removals as closed:
             pass  # nothing listens on its port any more
         start = [f"{site.url}/" for site in [*sites, closed]]
-        raw = crawl(tmp_path, source(sites[0], start_urls=start, retries=0))
+        raw = crawl(tmp_path, source(sites[0], start_urls=start, retries=0, max_page_bytes=50_000))
     verdict_of = verdicts(raw, sites[0])
     verdict_of[start[0]] = verdict_of.pop("/")
     expected = dict(zip(start, [verdict for _, verdict in answers], strict=False))

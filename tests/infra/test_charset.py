@@ -82,6 +82,20 @@ def test_a_wrong_declaration_does_not_decide(
     assert page.num_replaced == 0
 
 
+@pytest.mark.parametrize(
+    ("head", "content_type"),
+    [("", "text/html; charset=iso-8859-1"), ("<meta charset=iso-8859-1>", "text/html")],
+)
+def test_a_quotation_in_utf_8_does_not_make_a_latin_1_page_another(
+    head: str, content_type: str
+) -> None:
+    quotation = "\u2019\u00e9t\u00e9"
+    data = _page(TEXTS["fr"] + "#QUOTATION#", "cp1252", head)
+    page = decode_page(data.replace(b"#QUOTATION#", quotation.encode()), content_type)
+    assert TEXTS["fr"] + quotation.encode().decode("cp1252") in page.text
+    assert page.num_replaced == 0
+
+
 def test_the_polish_page_of_a_server_that_declares_latin_1_is_polish() -> None:
     page = decode_page(_page(TEXTS["pl"], "cp1250"), "text/html; charset=ISO-8859-1")
     assert TEXTS["pl"] in page.text

@@ -1,4 +1,5 @@
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -90,11 +91,19 @@ def test_transformers_says_what_the_training_model_says(
         assert mine == theirs
 
 
-def test_the_tokenizer_comes_along(tokens: Dataset, tmp_path: Path) -> None:
+def test_the_tokenizer_comes_along(
+    tokens: Dataset,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from transformers import AutoTokenizer, GenerationConfig
 
     folder = tmp_path / "hf"
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)  # to caplog
     export(TrainedModel.from_files(trained_files(decoder(), tmp_path, tokens), eos=0), folder)
+    # Its samples are longer than the context of this model, which is no problem to warn of.
+    assert "maximum sequence length" not in caplog.text
     exported: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     for text in texts(5):
         assert exported.encode(text) == tokenizer().encode(text).ids
