@@ -184,10 +184,14 @@ def build_pipeline(
         )
 
     def prepare_examples(entry: FinetuneEntry, corpus: H) -> H:
+        # What a released folder was pre-trained on is not the corpus of this run.
+        read = None if entry.base_folder else corpus
         return run_step(
             PREPARE,
             [corpus],
-            lambda dataset: PREPARE.bind(entry=entry, corpus=dataset(corpus), removals=removals),
+            lambda dataset: PREPARE.bind(
+                entry=entry, corpus=None if read is None else dataset(read), removals=removals
+            ),
             entry=entry.name,
         )
 

@@ -118,7 +118,8 @@ class DatasetSpec:
 
     Attributes:
         inputs: data sets it is made from.
-        external_inputs: digests of what it is made from besides, such as a user's files.
+        external_inputs: digests of what it is made from besides, such as a user's files, and marks that
+            name the data set but none of its units of work.
     """
 
     stage: Stage

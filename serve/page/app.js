@@ -125,6 +125,7 @@ const ASK = {
     const said = element("p", { class: "said" }, text);
     said.dataset.role = "You";
     const node = element("div", { class: "turn" }, said, answers);
+    atEnd = true; // who sends a message wants to see its answer
     $("turns").append(node);
     const bodies = own.map((model, slot) => ({ ...readSettings(model, true), messages: messages(slot, text) }));
     showCode(mode.route, bodies[0]);
@@ -205,7 +206,7 @@ document.addEventListener("scroll", () => {
   // Who scrolls up leaves the end. A page that only grew before this event has not been left.
   const { scrollTop, clientHeight, scrollHeight } = document.documentElement;
   const below = scrollHeight - clientHeight - scrollTop;
-  if (scrollTop < position) atEnd = below < 1;
+  if (scrollTop < position) atEnd = below <= 1;
   else if (below < 40) atEnd = true;
   position = scrollTop;
 });

@@ -83,6 +83,7 @@ def prepare_examples(
     examples = _fill_license(examples, entry.data.license)
     owners = [number for number, (table, _) in enumerate(read) for _ in range(table.num_rows)]
     ids, inputs = example_ids(task, examples), split_inputs(task, examples)
+    queries = examples["query"].to_pylist() if task == "embedding" else None
     drawn = draw_splits(inputs, seed, entry.data.validation_fraction, entry.data.test_fraction)
     splits = [
         own if files[owner].split == "files" else cast("Split", files[owner].split)
@@ -101,12 +102,12 @@ def prepare_examples(
             verdicts[index] = dropped(REMOVED, **removals[match].to_json())
     # An example that failed or was removed is no duplicate, and nothing is a duplicate of it.
     rest = [index for index, verdict in enumerate(verdicts) if verdict.kept]
-    found = _find_duplicates(
-        entry,
+    found = find_duplicates(
         [ids[index] for index in rest],
         [inputs[index] for index in rest],
         [splits[index] for index in rest],
-        seed,
+        near_duplicates(entry.data.near_duplicate_threshold, seed),
+        None if queries is None else [queries[index] for index in rest],
     )
     for index, verdict in zip(rest, found, strict=True):
         verdicts[index] = verdict
@@ -196,18 +197,6 @@ def _rejection(name: str, item: Rejection) -> tuple[str, str, Verdict]:
     make = failed if item.failed else dropped
     key = json_sha256([name, item.row, item.reason])[:32]
     return key, f"{name}:{item.row}", make(item.reason, message=item.message)
-
-
-def _find_duplicates(
-    entry: FinetuneEntry,
-    ids: Sequence[str],
-    inputs: Sequence[str],
-    splits: Sequence[Split],
-    seed: int,
-) -> list[Verdict]:
-    return find_duplicates(
-        ids, inputs, splits, near_duplicates(entry.data.near_duplicate_threshold, seed)
-    )
 
 
 def _find_swapped(entry: FinetuneEntry, examples: pa.Table) -> list[int]:

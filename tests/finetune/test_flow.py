@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
@@ -11,9 +12,13 @@ from flows.gates import judge_model
 from flows.recipe import Recipe
 from flows.steps import STEPS
 from infra.dataset.dataset import try_open_dataset
+from infra.dataset.model_folder import model_folder
 from infra.removals.log import append_removals
 from infra.removals.match import parse_removal
+from infra.schemas.examples import Task
 from infra.store.storage import Storage
+from tasks.finetune import score_task
+from tasks.finetune.baselines.fit import fit_baselines
 from tests.finetune.planted_tasks import planted
 from tests.finetune.tiny_runs import write_jsonl
 from tests.inline import go, save_record
@@ -85,9 +90,20 @@ def recipe(root: Path) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("in_process")
-def test_a_recipe_ends_in_a_section_of_the_report(tmp_path: Path) -> None:
+def test_a_recipe_ends_in_a_section_of_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     value = recipe(tmp_path)
+    trained_on_sizes: list[int] = []
+
+    def fit(task: Task, train: pa.Table, *others: Any) -> Any:
+        trained_on_sizes.append(train.num_rows)
+        return fit_baselines(task, train, *others)
+
+    monkeypatch.setattr(score_task, "fit_baselines", fit)
     results = go(value, until="score")
+    # Baselines are made once for the model and its twin from random weights.
+    assert len(trained_on_sizes) == len(set(trained_on_sizes)) == 2
     record = save_record(value, results)
     assert [model.name for model in record.models] == ["encoder"]
     assert {model.name for model in record.finetuned} == {"cue", "cue-50pct", "cue-scratch"}
@@ -148,6 +164,14 @@ def test_a_recipe_ends_in_a_section_of_the_report(tmp_path: Path) -> None:
     assert verify_run(storage, record, STEPS).findings == []
     dropped = sample_dropped(storage, record, STEPS, stage="prepare")
     assert {item.reason for item in dropped} == set(task.leaks)
+
+    # A released folder was pre-trained on another corpus than that of the run.
+    release = try_open_dataset(storage, record.models[0].release or "")
+    assert release is not None
+    moved = {**value["finetune"][0], "name": "moved", "base": str(model_folder(release))}
+    found = go({**value, "finetune": [*value["finetune"], moved]}, until="prepare")
+    overlaps = [r.dataset.stats.get("overlap") for r in found if r.stage == "prepare"]
+    assert [overlap is None for overlap in overlaps] == [False, True]
 
     # Nothing is made again; a fine-tuned model has read what its base has read.
     assert all(result.cached for result in go(value, until="score"))

@@ -8,7 +8,7 @@ import pytest
 from safetensors.torch import load
 
 from lm.data.example_loader import ExampleLoader
-from tasks.finetune import prepare_task, score_task
+from tasks.finetune import prepare_task
 from tasks.finetune import task as finetune_task
 from tests.finetune.planted_tasks import planted
 from tests.finetune.tiny_runs import ENCODER, TinyStore, entry, variant, write_jsonl
@@ -102,24 +102,6 @@ def test_only_what_changed_is_trained_again(store: TinyStore, tmp_path: Path) ->
         for own in item.expand()
     }
     assert {name for name in before if others[name] == before[name]} == {"task-scratch"}
-
-
-@pytest.mark.usefixtures("in_process")
-def test_baselines_are_made_once_for_all_models_of_the_same_examples(
-    store: TinyStore, tmp_path: Path
-) -> None:
-    rows, _ = planted("classification", 60)
-    path = write_jsonl(tmp_path / "data.jsonl", rows)
-    item = entry("classification", path, baselines={"budgets": [0.5, 1.0]})
-    arguments: dict[str, Any] = {
-        "model": store.base(**ENCODER), "examples": store.prepare(item), "rivals": (),
-    }  # fmt: skip
-    specs = {
-        own.name: score_task.spec(store.context, variant=own, **arguments) for own in item.expand()
-    }
-    # A unit is named by the configuration and its own key, a data set by its source and inputs, too.
-    assert specs["task"].config == specs["task-scratch"].config != specs["task-50pct"].config
-    assert len({own.fingerprint for own in specs.values()}) == len(specs)
 
 
 def test_secrets_of_a_url_are_no_part_of_a_data_set(

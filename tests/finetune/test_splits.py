@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.schemas.examples import EXAMPLES
+from infra.schemas.examples import EXAMPLES, Split
 from tasks.finetune.data.overlap import OverlapIndex, find_ngrams
 from tasks.finetune.data.splits import (
     NearDuplicates,
@@ -98,6 +98,16 @@ def test_training_examples_that_repeat_held_out_ones_are_dropped() -> None:
     assert 0.7 <= evidence["similarity"] < 1
     exact = find_duplicates(inputs, inputs, splits, None)  # type: ignore[arg-type]
     assert [v.reason for v in exact][3:5] == [None, None]
+
+
+def test_a_query_with_several_passages_is_in_one_split() -> None:
+    splits: list[Split] = ["test", "train", "train", "validation", "train"]
+    passages = ["one", "two", "three", "four", "asked once"]
+    queries = ["What is it?", "what is it?", "And that?", "And that?", "one"]
+    verdicts = find_duplicates(passages, passages, splits, NearDuplicates(), queries)
+    expected = [None, "duplicate_of_test", "duplicate_of_validation", None, None]
+    assert [verdict.reason for verdict in verdicts] == expected
+    assert not any(v.reason for v in find_duplicates(passages, passages, splits, None))
 
 
 def test_minhash_finds_what_comparing_all_pairs_finds() -> None:

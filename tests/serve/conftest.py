@@ -4,12 +4,15 @@ import asyncio
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lm.models.single_thread import single_thread
 from serve.scratch import ScratchFolder
+from tests.browser import open_browser, open_page
 from tests.serve.released import Releases, release
+from tests.serve.served import Served
 
 
 @pytest.fixture(scope="session")
@@ -48,3 +51,28 @@ def no_event_loop_deletes_files(monkeypatch: pytest.MonkeyPatch) -> None:
         delete(scratch)
 
     monkeypatch.setattr(ScratchFolder, "delete", delete_beside_a_loop)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with open_browser() as running:
+        yield running
+
+
+@pytest.fixture
+def page(browser: Any, served: Served) -> Iterator[Any]:
+    """The page, which must log nothing and request nothing from elsewhere."""
+    opened = open_page(browser)
+    messages: list[str] = []
+    requests: list[str] = []
+    opened.on("console", lambda message: messages.append(message.text))
+    opened.on("pageerror", lambda error: messages.append(str(error)))
+    opened.on("request", lambda request: requests.append(request.url))
+    opened.goto(served.url)
+    opened.locator("#model option").first.wait_for(state="attached")
+    opened.get_by_label("Temperature").fill("0")
+    yield opened
+    # A status that is no success is logged by the browser itself.
+    assert [text for text in messages if "status of 4" not in text] == []
+    assert [url for url in requests if not url.startswith((served.url, "data:"))] == []
+    opened.context.close()

@@ -17,8 +17,9 @@ from serve.api.limits import Limits
 from serve.engines.interface import Load, Vector
 from serve.hub import Engines, Hub, ModelSource
 from serve.models import ServedModel
-from tests.browser import open_browser, open_page
+from tests.browser import open_page
 from tests.limits import wait_for
+from tests.serve.page import FINISHED, ask, choose
 from tests.serve.served import Parrot, Served, model_folder, serving, source
 from tests.views.real_run import RealRun, pages, shared_run
 from views.source.finder import open_finder
@@ -27,7 +28,6 @@ from views.source.removed import RemovedDocuments
 pytestmark = pytest.mark.e2e
 
 MARKUP = "<b>bold</b> & plain. "
-FINISHED = "#halt:disabled"
 KEY = "a-key"
 
 
@@ -106,44 +106,6 @@ def classifier(folder: Path) -> Path:
     config["id2label"] = {"0": "negative", "1": "positive"}
     (path / "config.json").write_text(json.dumps(config))
     return path
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with open_browser() as running:
-        yield running
-
-
-@pytest.fixture
-def page(browser: Any, served: Served) -> Iterator[Any]:
-    """The page, which must log nothing and request nothing from elsewhere."""
-    opened = open_page(browser)
-    messages: list[str] = []
-    requests: list[str] = []
-    opened.on("console", lambda message: messages.append(message.text))
-    opened.on("pageerror", lambda error: messages.append(str(error)))
-    opened.on("request", lambda request: requests.append(request.url))
-    opened.goto(served.url)
-    opened.locator("#model option").first.wait_for(state="attached")
-    opened.get_by_label("Temperature").fill("0")
-    yield opened
-    # A status that is no success is logged by the browser itself.
-    assert [text for text in messages if "status of 4" not in text] == []
-    assert [url for url in requests if not url.startswith((served.url, "data:"))] == []
-    opened.context.close()
-
-
-def ask(page: Any, text: str, button: str = "Generate") -> None:
-    """Send a text and wait for the end of the answer."""
-    page.locator("#input").fill(text)
-    page.get_by_role("button", name=button, exact=True).click()
-    page.wait_for_selector(FINISHED)
-
-
-def choose(page: Any, model: str, tokens: int = 100) -> None:
-    page.get_by_label("Model", exact=True).select_option(model)
-    if page.get_by_label("Max tokens").is_visible():
-        page.get_by_label("Max tokens").fill(str(tokens))
 
 
 def test_text_appears_while_it_is_written_and_stop_frees_the_slot(
@@ -253,22 +215,6 @@ def test_two_models_answer_the_same_prompt_side_by_side(
     assert "60 tokens" in two.locator(".state").inner_text()
 
 
-def test_a_conversation_goes_on(page: Any) -> None:
-    choose(page, "plain")
-    assert page.get_by_label("Chat").count() == 0  # it has no chat template
-    choose(page, "echo", 40)
-    page.get_by_label("Chat").check()
-    ask(page, "Hello", "Send")
-    assert page.locator(".output .text").inner_text().startswith("user: Hello\n")
-    assert page.locator(".token").count() == 40
-    ask(page, "And?", "Send")
-    answer = page.locator(".output .text").nth(1).inner_text()
-    assert answer.startswith("user: Hello\nassistant: user: Hello\n")
-    page.get_by_role("button", name="New conversation").click()
-    ask(page, "Bye", "Send")
-    assert page.locator(".output .text").inner_text().startswith("user: Bye\n")
-
-
 def test_errors_are_told_in_words(page: Any) -> None:
     ask(page, "long " * 500)
     alert = page.locator(".output").get_by_role("alert")
@@ -278,57 +224,6 @@ def test_errors_are_told_in_words(page: Any) -> None:
     page.locator("#input").fill("x")
     page.get_by_role("button", name="Generate").click()
     assert page.locator("#top_p:invalid:focus").count() == 1
-
-
-def test_an_error_in_a_long_conversation_is_in_sight(page: Any) -> None:
-    page.set_viewport_size({"width": 400, "height": 700})
-    choose(page, "echo")
-    page.get_by_label("Chat").check()
-    for text in ("Hello", "And?"):
-        ask(page, text, "Send")
-    page.locator("#input").fill("long " * 500)
-    page.get_by_role("button", name="Send").click()
-    wait_for(lambda: is_in_sight(page, page.locator(".output").get_by_role("alert")))
-
-
-def is_in_sight(page: Any, item: Any) -> bool:
-    """Whether an item is on the screen and above the form of the conversation."""
-    box, form = item.bounding_box(), page.locator(".conversation").bounding_box()
-    return bool(box) and box["y"] >= 0 and box["y"] + box["height"] <= form["y"]
-
-
-# What the page does when text comes between its scrolling and the event that tells of it.
-GROW_AFTER_SCROLLING = """() => {
-  const scrollTo = window.scrollTo.bind(window);
-  const lines = ["more", "more", "the last line"];
-  window.scrollTo = (...to) => {
-    scrollTo(...to);
-    const line = lines.shift();
-    if (line) setTimeout(() => {
-      const item = document.createElement("p");
-      item.style.height = "100px";
-      item.textContent = line;
-      document.getElementById("turns").append(item);
-    });
-  };
-}"""
-
-
-def test_a_conversation_stays_at_its_end_unless_its_reader_scrolls_up(page: Any) -> None:
-    page.set_viewport_size({"width": 400, "height": 700})
-    choose(page, "echo")
-    page.get_by_label("Chat").check()
-    for text in ("Hello", "And?"):
-        ask(page, text, "Send")
-    page.evaluate(GROW_AFTER_SCROLLING)
-    ask(page, "long " * 100, "Send")
-    last = page.get_by_text("the last line")
-    wait_for(lambda: is_in_sight(page, last))
-    page.mouse.move(200, 200)
-    page.mouse.wheel(0, -400)
-    wait_for(lambda: not is_in_sight(page, last))
-    ask(page, "And now?", "Send")
-    assert not is_in_sight(page, page.locator(".output").last)
 
 
 def tab_to(page: Any, selector: str) -> None:

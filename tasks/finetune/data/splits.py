@@ -142,11 +142,12 @@ def find_duplicates(
     inputs: Sequence[str],
     splits: Sequence[Split],
     near: NearDuplicates | None,
+    queries: Sequence[str] | None = None,
 ) -> list[Verdict]:
     """Decide which examples are dropped because they repeat others.
 
     * ``duplicate``: the same example stands earlier in the same split.
-    * ``duplicate_of_test``, ``duplicate_of_validation``: the normalized input is in that split, too.
+    * ``duplicate_of_test``, ``duplicate_of_validation``: the normalized input, or query, is in that split, too.
     * ``near_duplicate_of_test``, ``near_duplicate_of_validation``: it resembles one there. MinHash finds
       candidates; a pair counts if the Jaccard similarity of its shingles reaches the threshold.
 
@@ -158,6 +159,8 @@ def find_duplicates(
         inputs: the text by which each is held out (``split_inputs``).
         splits: the split of each.
         near: what a near-duplicate is; ``None``: only equal inputs count.
+        queries: of ``embedding``: what is asked of each input. A query may have several passages, which
+            are held out one by one.
     """
     verdicts = [Verdict()] * len(ids)
     seen: dict[tuple[Split, str], int] = {}
@@ -165,7 +168,11 @@ def find_duplicates(
         first = seen.setdefault((split, example_id), index)
         if first != index:
             verdicts[index] = dropped("duplicate", of=example_id)
-    keys = [normalize(text) for text in inputs]
+    fields = [inputs] if queries is None else [inputs, queries]
+    keys = [
+        [(field, normalize(text)) for field, text in enumerate(row)]
+        for row in zip(*fields, strict=True)
+    ]
     for rank, held in enumerate(_PRECEDENCE[:2]):
         held_rows = [i for i, split in enumerate(splits) if split == held and verdicts[i].kept]
         others = [
@@ -173,18 +180,20 @@ def find_duplicates(
             for i, split in enumerate(splits)
             if split in _PRECEDENCE[rank + 1 :] and verdicts[i].kept
         ]
-        first_row: dict[str, int] = {}
+        first_row: dict[tuple[int, str], int] = {}
         for i in held_rows:
-            first_row.setdefault(keys[i], i)
+            for key in keys[i]:
+                first_row.setdefault(key, i)
         rest = []
         for i in others:
-            if keys[i] in first_row:
-                verdicts[i] = dropped(f"duplicate_of_{held}", of=ids[first_row[keys[i]]])
-            else:
+            equal = next((first_row[key] for key in keys[i] if key in first_row), None)
+            if equal is None:
                 rest.append(i)
+            else:
+                verdicts[i] = dropped(f"duplicate_of_{held}", of=ids[equal])
         if near is None:
             continue
-        distinct = sorted(first_row.values())
+        distinct = sorted(i for (field, _), i in first_row.items() if field == 0)
         found = find_near_duplicates([inputs[i] for i in rest], [inputs[i] for i in distinct], near)
         for position, (match, similarity) in found.items():
             verdicts[rest[position]] = dropped(
