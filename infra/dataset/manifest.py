@@ -158,7 +158,8 @@ class Manifest:
             ``None`` for an acquisition, which is named without them.
         files: files of the data set as a whole, by name.
         stats: small stage-specific JSON values, such as a vocabulary's size.
-        external_inputs: digests of what it was made from besides data sets, such as a user's files.
+        external_inputs: digests of what it was made from besides data sets, such as a user's files, and marks
+            (``DatasetSpec``).
         provenance: what the run that committed it would make its parts with: digest of the code,
             versions of libraries.
     """

@@ -212,7 +212,9 @@ document.addEventListener("scroll", () => {
 });
 new ResizeObserver(() => {
   // Not only while a model answers: a request can fail before the page is laid out.
-  if ($("turns").children.length && atEnd) window.scrollTo(0, document.documentElement.scrollHeight);
+  if (!$("turns").children.length || !atEnd) return;
+  window.scrollTo(0, document.documentElement.scrollHeight);
+  position = document.documentElement.scrollTop; // what is above it before the next event, its reader scrolled up
 }).observe($("turns"));
 $("input").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) $("ask").requestSubmit();
